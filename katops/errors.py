@@ -1,0 +1,22 @@
+"""The one exception that means "the input is wrong", as opposed to "katops is wrong"."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Bad input, told in one sentence: what was given, where, what is allowed, the likely fix.
+
+    The command line prints the sentence and exits with code 2; everything else that is raised counts as a defect.
+    """
+
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """The clause ``; did you mean 'kan_linear'?`` for the nearest allowed name, or an empty string.
+
+    Args:
+        given: the name that was not found.
+        allowed: the names that exist.
+    """
+    nearest = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.5)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""
