@@ -12,11 +12,11 @@ class UserError(ValueError):
 
 
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
-    """The clause ``; did you mean 'kan_linear'?`` for the nearest allowed name, or an empty string.
+    """The end of a sentence: ``; did you mean 'kan_linear'?`` for the nearest allowed name; a full stop where none is.
 
     Args:
         given: the name that was not found.
         allowed: the names that exist.
     """
     nearest = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.5)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+    return f"; did you mean {nearest[0]!r}?" if nearest else "."

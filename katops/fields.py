@@ -128,7 +128,8 @@ class FieldMeta:
     def __post_init__(self) -> None:
         for kind, channels in (("input", self.inputs), ("output", self.outputs)):
             names = [channel.name for channel in channels]
-            if not names or len(set(names)) != len(names):
+            # Outputs may be absent: a file that is only predicted from has none.
+            if (kind == "input" and not names) or len(set(names)) != len(names):
                 raise UserError(f"{self.name}: {kind} channels must be named, each once; given: {names}")
         if not 1 <= len(self.axes) <= 3:
             raise UserError(f"{self.name}: 1 to 3 spatial axes are supported; given: {len(self.axes)}")
@@ -180,12 +181,13 @@ class FieldSample:
 
     def to(self, device: Any, *, non_blocking: bool = False) -> FieldSample:
         """The same sample on another device."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> FieldSample:
         """The same sample in page-locked memory, for overlapping copies to a GPU."""
-        return self._map(lambda tensor: tensor.pin_memory())
+        return self.map(lambda tensor: tensor.pin_memory())
 
-    def _map(self, function: Any) -> FieldSample:
+    def map(self, function: Any) -> FieldSample:
+        """The same sample with a function applied to every tensor in it."""
         values = (self.x, self.y, self.time, self.parameters, self.index)
         return FieldSample(*(None if value is None else function(value) for value in values))

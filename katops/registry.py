@@ -47,9 +47,10 @@ class Registry:
             ValueError: the name is taken.
         """
 
+        if name in self._records:
+            raise ValueError(f"the {self.kind} {name!r} is registered already; choose another name")
+
         def decorate(factory: Callable) -> Callable:
-            if name in self._records:
-                raise ValueError(f"the {self.kind} {name!r} is registered already; choose another name")
             self._records[name] = Record(name, factory, summary, paper)
             return factory
 

@@ -1,1 +1,10 @@
+"""Layers: channel mixers (..., in) -> (..., out) and space mixers (b, c, \\*space) -> (b, c', \\*space)."""
 
+from katops.layers import activation as activation
+from katops.layers.boundary import add_ghost_cells as add_ghost_cells
+from katops.layers.convolution import Convolution as Convolution
+from katops.layers.convolution import Prolongation as Prolongation
+from katops.layers.mlp import MLP as MLP
+from katops.layers.multigrid import MultigridCycle as MultigridCycle
+from katops.layers.normalisation import ChannelLayerNorm as ChannelLayerNorm
+from katops.layers.normalisation import GroupNorm as GroupNorm

@@ -1,1 +1,11 @@
+"""Models, each registered with timm and listed by :func:`list_models`."""
 
+from timm import create_model as create_model
+
+from katops.models.baselines import MeanField as MeanField
+from katops.models.baselines import Persistence as Persistence
+from katops.models.build import build_model as build_model
+from katops.models.build import create_layer as create_layer
+from katops.models.build import list_layers as list_layers
+from katops.models.build import list_models as list_models
+from katops.models.mgno import MgNO as MgNO

@@ -1,0 +1,323 @@
+"""The verbs: train, evaluate, predict. The command line calls them, and so can a notebook or a sweep."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import nn
+
+from katops.bundle import FILE_NAME, Bundle, load
+from katops.config import RunConfig, load_config, parse_config
+from katops.data.dataset import FieldDataset
+from katops.data.fingerprints import fingerprint
+from katops.data.formats import describe
+from katops.data.loader import batch_loader, split
+from katops.data.predictions import write_predictions
+from katops.data.windows import Window
+from katops.errors import UserError
+from katops.evaluation import Evaluation
+from katops.evaluation import evaluate as measure
+from katops.models.baselines import MeanField, Persistence
+from katops.plugins import load_plugins
+from katops.progress import bar
+from katops.report import print_metrics, write_report
+from katops.training.data import RunData, TestSet, open_run_data
+from katops.training.fit import CONFIG_FILE, LOG_FILE, train_model
+
+SPLITS = ("auto", "all", "train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a training run left behind.
+
+    Attributes:
+        directory: the folder with ``model.safetensors``, ``summary.json``, ``metrics.csv``, ``report.html``, ...
+        bundle: the model of the best epoch, ready to predict.
+        evaluations: per test set, the main one first.
+    """
+
+    directory: Path
+    bundle: Bundle
+    evaluations: dict[str, Evaluation]
+
+
+def train(
+    config: RunConfig | str | Path | dict[str, Any],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    allow_plugins: bool = False,
+    console: Console | None = None,
+    progress: bool = True,
+) -> RunResult:
+    """Train, evaluate on the test data and write the report.
+
+    Args:
+        config: a checked configuration, the path of a YAML file, or what such a file would hold.
+        resume: continue from the last checkpoint of the run's folder, if there is one.
+        overwrite: replace a run that is already there.
+        allow_plugins: run the Python files listed under ``plugins``.
+        console: where to print; a quiet one by default in Python.
+        progress: show progress bars and epoch lines.
+
+    Raises:
+        UserError: the configuration, the files or their contents do not fit; the folder holds another run.
+    """
+    run = _as_config(config)
+    console = console or Console(quiet=True)
+    load_plugins(run.plugins, allowed=allow_plugins)
+    _prepare_directory(run.directory, resume=resume, overwrite=overwrite)
+    with bar(console, "generating", progress) as report:
+        data = open_run_data(run.data, run.train.batch_size, report)
+    with bar(console, "reading statistics", progress) as report:
+        fit = data.fit(run.data.normalizer, report)
+    bundle = train_model(run, data, fit, resume=resume, console=console, progress=progress)
+    evaluations = {test.name: _evaluate_set(bundle, test, run, console, progress) for test in data.tests}
+    summary = _summary(run, data, bundle)
+    write_report(
+        run.directory,
+        evaluations=evaluations,
+        summary=summary,
+        log_csv=run.directory / LOG_FILE,
+        config_yaml=run.to_yaml(),
+    )
+    for name, evaluation in evaluations.items():
+        print_metrics(console, evaluation, title=name)
+    return RunResult(run.directory, bundle, evaluations)
+
+
+def evaluate(
+    model: Bundle | str | Path,
+    file: str | Path,
+    *,
+    output: str | Path | None = None,
+    split: str = "auto",
+    batch_size: int = 16,
+    examples: int = 3,
+    console: Console | None = None,
+) -> Evaluation:
+    """Measure a model on a file with known answers, next to the mean and the persistence predictor.
+
+    Args:
+        model: a loaded model, a run folder, a model file or a hub id.
+        file: data in the same channels as the training data.
+        output: folder for ``summary.json``, ``metrics.csv``, figures and ``report.html``; nothing is written without.
+        split: "all" samples of the file, or a part of the training file ("train", "validation", "test"); "auto" is the
+            test part where the file is the training file, so that the error is never that of samples seen in training.
+        batch_size: samples per forward pass.
+        examples: samples to show in the report.
+        console: where to print; a quiet one by default in Python.
+
+    Raises:
+        UserError: the file lacks a channel of the model, or ``split`` asks for a part of another file.
+    """
+    console = console or Console(quiet=True)
+    bundle = _as_bundle(model)
+    dataset = open_for_model(bundle, file)
+    windows, part = _part_windows(bundle, dataset, split)
+    batches = batch_loader(dataset, windows, batch_size=batch_size)
+    with bar(console, f"evaluating {part}", True) as report:
+        evaluation = _measure(bundle, dataset, batches, len(windows), examples, report)
+    print_metrics(console, evaluation, title=f"{Path(file).name} ({part})")
+    if output is not None:
+        summary = {
+            "title": f"{_model_name(bundle)} on {Path(file).name}",
+            "data": {"file": str(file), "part": part, "fingerprint": fingerprint(dataset.layout)},
+            "model": _model_card(bundle),
+            "training": bundle.header.get("training", {}),
+            "versions": bundle.header.get("versions", {}),
+        }
+        write_report(Path(output), evaluations={Path(file).name: evaluation}, summary=summary)
+    return evaluation
+
+
+def predict(
+    model: Bundle | str | Path,
+    file: str | Path,
+    output: str | Path,
+    *,
+    batch_size: int = 16,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> Path:
+    """Apply a model to every window of a file and write a file in the katops layout, in physical units.
+
+    Coordinates, boundary conditions, units and names are kept; the grid may be another one than in training. Memory
+    does not grow with the file, and ``output`` appears when it is whole.
+
+    Args:
+        model: a loaded model, a run folder, a model file or a hub id.
+        file: the input fields; answers are not needed.
+        output: HDF5 file to write.
+        batch_size: samples per forward pass.
+        overwrite: replace ``output`` if it exists.
+        console: where to print; a quiet one by default in Python.
+
+    Raises:
+        UserError: the file lacks an input channel, or ``output`` exists or is the input.
+    """
+    console = console or Console(quiet=True)
+    bundle = _as_bundle(model)
+    output = Path(output)
+    if output.exists() and (not overwrite or output.samefile(file)):
+        raise UserError(f"{str(output)!r} exists already; choose another name or --overwrite (never the input itself)")
+    dataset = open_for_model(bundle, file, outputs=False)
+    batches = batch_loader(dataset, batch_size=batch_size)
+
+    def predictions() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for batch in batches:
+            yield bundle.predict(batch.x, batch.time, batch_size=batch_size).numpy(), batch.index.numpy()
+
+    provenance = {"model": _model_name(bundle), "predicted_from": Path(file).name}
+    with bar(console, "predicting", True) as report:
+        return write_predictions(output, dataset, bundle.meta, predictions(), provenance, report)
+
+
+def open_for_model(bundle: Bundle, file: str | Path, *, outputs: bool = True) -> FieldDataset:
+    """A file, read the way the training file of the model was read.
+
+    Raises:
+        UserError: the file lacks a channel, or its axes or boundary conditions are not those of the model.
+    """
+    data = bundle.header.get("data", {})
+    meta = bundle.meta
+    stated = {
+        **data.get("statement", {}),
+        "inputs": [channel.name for channel in meta.inputs],
+        "outputs": [channel.name for channel in meta.outputs] if outputs else [],
+    }
+    layout = describe(file, **stated)
+    if layout.meta.boundary != meta.boundary:
+        raise UserError(
+            f"the boundary conditions of {file} are {layout.meta.boundary}, the model was trained with {meta.boundary}"
+        )
+    window = Window(**data["window"]) if "window" in data else None
+    return FieldDataset(layout, window=window, subsample=data.get("subsample", 1))
+
+
+def _as_config(config: RunConfig | str | Path | dict[str, Any]) -> RunConfig:
+    if isinstance(config, RunConfig):
+        return config
+    return parse_config(config) if isinstance(config, dict) else load_config(config)
+
+
+def _as_bundle(model: Bundle | str | Path) -> Bundle:
+    return model if isinstance(model, Bundle) else load(model)
+
+
+def _prepare_directory(directory: Path, *, resume: bool, overwrite: bool) -> None:
+    """An empty folder, or the one to continue in."""
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"the output {str(directory)!r} is a file; give a folder")
+    if not directory.is_dir() or not any(directory.iterdir()) or resume:
+        directory.mkdir(parents=True, exist_ok=True)
+        return
+    is_run = any((directory / name).exists() for name in (CONFIG_FILE, FILE_NAME))
+    if overwrite and is_run:
+        shutil.rmtree(directory)
+        directory.mkdir(parents=True)
+        return
+    if not is_run:
+        raise UserError(
+            f"the folder {str(directory)!r} is not empty and is no katops run; choose another with --output"
+        )
+    raise UserError(
+        f"{str(directory)!r} holds a run already; continue it with --resume, replace it with --overwrite, or choose "
+        f"another folder with --output"
+    )
+
+
+def _evaluate_set(bundle: Bundle, test: TestSet, run: RunConfig, console: Console, progress: bool) -> Evaluation:
+    batches = batch_loader(test.dataset, test.windows, batch_size=run.train.batch_size, workers=run.data.workers)
+    with bar(console, f"evaluating {test.name}", progress) as report:
+        return _measure(bundle, test.dataset, batches, len(test.windows), run.report.examples, report)
+
+
+def _measure(
+    bundle: Bundle, dataset: FieldDataset, batches: Any, total: int, examples: int, report: Callable[[int, int], None]
+) -> Evaluation:
+    """The model and its baselines on batches in physical units."""
+    predictors = {"model": bundle.predictor, **_baselines(bundle)}
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        report(done, total)
+
+    return measure(predictors, batches, dataset.meta, examples=examples, progress=advance)
+
+
+def _baselines(bundle: Bundle) -> dict[str, Callable[..., Any]]:
+    """The mean of the training targets, and persistence where the outputs are among the inputs."""
+    meta = bundle.meta
+    baselines: dict[str, nn.Module] = {}
+    if bundle.mean_target is not None:
+        baselines["mean"] = MeanField(bundle.mean_target.flatten(0, 1))
+    if {channel.name for channel in meta.outputs} <= {channel.name for channel in meta.inputs}:
+        baselines["persistence"] = Persistence(meta)
+    return {name: _unfolded(baseline, bundle) for name, baseline in baselines.items()}
+
+
+def _unfolded(baseline: nn.Module, bundle: Bundle) -> Callable[..., torch.Tensor]:
+    """A baseline on folded frames as a predictor on (batch, frame, channel, \\*space)."""
+    shape = (bundle.meta.steps_out, len(bundle.meta.outputs))
+    return lambda x, time: baseline(x.flatten(1, 2), time).unflatten(1, shape)
+
+
+def _part_windows(bundle: Bundle, dataset: FieldDataset, part: str) -> tuple[np.ndarray, str]:
+    """Windows of the asked part, and its name."""
+    if part not in SPLITS:
+        raise UserError(f"unknown split {part!r}; allowed: {', '.join(SPLITS)}")
+    data = bundle.header.get("data", {})
+    is_training_file = data.get("fingerprint") == fingerprint(dataset.layout)
+    if part == "auto":
+        part = "test" if is_training_file and data["split"]["test"] else "all"
+    if part == "all":
+        return np.arange(len(dataset)), part
+    if not is_training_file:
+        raise UserError(f"split {part!r} is a part of the training file, which {dataset.layout.path} is not; use 'all'")
+    samples = getattr(split(dataset.layout.n_samples, **data["split"]), part)
+    return dataset.of_samples(samples), part
+
+
+def _summary(run: RunConfig, data: RunData, bundle: Bundle) -> dict[str, Any]:
+    """What ``summary.json`` says beside the measurements."""
+    header = bundle.header["data"]
+    train = run.train
+    return {
+        "title": f"{run.name}: {_model_name(bundle)} on {data.meta.name}",
+        "data": {
+            **{key: header[key] for key in ("file", "samples", "fingerprint")},
+            "split": header["split"],
+            "test_files": [str(test.path) for test in data.tests],
+            "normalizer": run.data.normalizer,
+            "constant_channels": list(bundle.predictor.normalizer.constant_channels),
+        },
+        "model": _model_card(bundle),
+        "training": {
+            "optimizer": "AdamW",
+            "learning_rate": train.learning_rate,
+            "schedule": train.schedule,
+            "batch_size": train.batch_size,
+            "loss": train.loss.name,
+            "seed": run.seed,
+            **bundle.header["training"],
+        },
+        "versions": bundle.header["versions"],
+    }
+
+
+def _model_name(bundle: Bundle) -> str:
+    return bundle.model.recipe["name"]
+
+
+def _model_card(bundle: Bundle) -> dict[str, Any]:
+    parameters = sum(parameter.numel() for parameter in bundle.model.parameters())
+    return {"name": _model_name(bundle), "parameters": parameters, "arguments": bundle.model.recipe["arguments"]}

@@ -1,0 +1,217 @@
+"""The command line: ``katops train | evaluate | predict | generate | inspect | models``.
+
+Commands import what they need when they run, so that ``katops --help`` does not wait for torch.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from katops.errors import UserError, did_you_mean
+
+app = typer.Typer(
+    name="katops",
+    help="Kolmogorov-Arnold networks and operator learning: train, evaluate and use surrogate models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console()
+DEBUG = "--debug"
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to train, on which data.")]
+ModelFile = Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, a model file or a hub id.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Samples per forward pass.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
+
+
+def _version(show: bool) -> None:
+    if show:
+        from katops import __version__
+
+        console.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def katops(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error; allowed anywhere.")] = False,
+) -> None:
+    """Options before the command."""
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Override a key: train.epochs=5 model.name=mgno.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the run [runs/NAME].")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint, if any.")] = False,
+    overwrite: Overwrite = False,
+    allow_plugins: Annotated[
+        bool, typer.Option("--allow-plugins", help="Run the Python files that the configuration lists.")
+    ] = False,
+) -> None:
+    """Train, evaluate and report: everything that the YAML file describes."""
+    from katops.config import load_config
+
+    run = load_config(config, [*(overrides or []), *([f"output={output}"] if output else [])])
+    from katops import api
+
+    result = api.train(run, resume=resume, overwrite=overwrite, allow_plugins=allow_plugins, console=console)
+    console.print(f"model   {result.directory / 'model.safetensors'}")
+    console.print(f"report  {result.directory / 'report.html'}")
+
+
+@app.command()
+def evaluate(
+    model: ModelFile,
+    file: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Data with known answers.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for summary.json, metrics.csv and report.html.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="auto | all | train | validation | test. auto: test for the training file, else all.")
+    ] = "auto",
+    batch_size: BatchSize = 16,
+) -> None:
+    """Measure a trained model on a file, next to the mean and persistence predictors."""
+    from katops import api
+
+    api.evaluate(model, file, output=output, split=split, batch_size=batch_size, console=console)
+
+
+@app.command()
+def predict(
+    model: ModelFile,
+    file: Annotated[Path, typer.Argument(metavar="IN.h5", help="File with the input channels of the model.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.h5", help="Where to write the predictions.")],
+    batch_size: BatchSize = 16,
+    overwrite: Overwrite = False,
+) -> None:
+    """Apply a trained model to every sample of a file, in physical units."""
+    from katops import api
+
+    path = api.predict(model, file, output, batch_size=batch_size, overwrite=overwrite, console=console)
+    console.print(f"wrote {path}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def generate(
+    context: typer.Context,
+    problem: Annotated[str, typer.Argument(metavar="PROBLEM", help="darcy, ...")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.h5", help="Where to write.")],
+    samples: Annotated[int, typer.Option(min=1, help="Number of samples.")],
+    seed: Annotated[int, typer.Option(min=0, help="Sample i depends on the seed and on i only.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads [number of cores].")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Generate a data set by solving a PDE; an interrupted run continues with the same command.
+
+    Every option of the problem is an option here: katops generate darcy --resolution 64 --variant rough ...
+    """
+    from katops.generators import generate as generate_file
+    from katops.progress import bar
+
+    options = _problem_options(context.args)
+    there = output.exists() and not overwrite
+    with bar(console, f"generating {problem}") as progress:
+        path = generate_file(
+            problem,
+            output,
+            samples=samples,
+            seed=seed,
+            workers=workers,
+            overwrite=overwrite,
+            progress=progress,
+            **options,
+        )
+    console.print(f"{path}: {samples} samples of {problem}{', already complete' if there else ''}", soft_wrap=True)
+
+
+def _problem_options(arguments: list[str]) -> dict[str, Any]:
+    """``--resolution 64 --variant=rough`` as a dictionary; values are read as YAML scalars."""
+    import yaml
+
+    options: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        key = rest.pop(0)
+        if not key.startswith("--"):
+            raise UserError(f"unexpected argument {key!r}; options of the problem are written --name value")
+        name, equals, value = key[2:].partition("=")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise UserError(f"the option {key} needs a value")
+            value = rest.pop(0)
+        options[name.replace("-", "_")] = yaml.safe_load(value)
+    return options
+
+
+@app.command()
+def inspect(file: Annotated[Path, typer.Argument(metavar="FILE", help="Any HDF5 file.")]) -> None:
+    """Print what a data file holds, and the YAML block that reads it."""
+    from katops.data.inspect import inspect as inspect_file
+    from katops.data.inspect import render
+
+    render(inspect_file(file), console)
+
+
+@app.command()
+def models(
+    pattern: Annotated[str, typer.Argument(help="Shell pattern, e.g. 'mgno*'.")] = "*",
+) -> None:
+    """List the registered models."""
+    from rich.table import Table
+
+    import katops.models  # noqa: F401 - importing registers the models
+    from katops.registry import MODELS
+
+    names = MODELS.names(pattern)
+    if not names:
+        raise UserError(f"no model matches {pattern!r}{did_you_mean(pattern, MODELS.names())}")
+    table = Table("model", "what it is", "paper", box=None, header_style="bold")
+    for name in names:
+        record = MODELS[name]
+        table.add_row(name, record.summary, record.paper)
+    console.print(table)
+
+
+def main() -> None:
+    """Entry point: errors of the user are one sentence and exit code 2; ``--debug`` shows where they come from."""
+    arguments = sys.argv[1:]
+    debug = DEBUG in arguments
+    try:
+        app(args=[argument for argument in arguments if argument != DEBUG])
+    except UserError as error:
+        if debug:
+            raise
+        Console(stderr=True).print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; what was finished is kept")
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        Console(stderr=True).print(
+            f"[bold red]unexpected error:[/] {_escape(message)} (run again with {DEBUG} for the traceback)",
+            soft_wrap=True,
+            highlight=False,
+        )
+        sys.exit(1)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

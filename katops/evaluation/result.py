@@ -1,0 +1,139 @@
+"""The result of an evaluation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from katops.evaluation.examples import Example
+from katops.fields import FieldMeta
+
+N_WORST = 10
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """Radial power spectra, averaged over samples and output frames; see :func:`katops.spectrum.radial_spectrum`.
+
+    Attributes:
+        truth, prediction, error: (output channel, shell); shell κ is the wavenumber in cycles per longest side.
+        resolved: the last shell that lies whole on the grid.
+    """
+
+    truth: np.ndarray
+    prediction: np.ndarray
+    error: np.ndarray
+    resolved: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out of :func:`evaluate`. The first predictor is the model, the others are baselines.
+
+    A sample whose prediction is not finite counts as infinitely wrong in every metric, so means become infinite and
+    ``nonfinite`` says why; it is left out of the spectra and of the error map.
+
+    Attributes:
+        meta: channels, axes and units of the test set.
+        space: points per axis.
+        samples: number of samples (windows, for trajectories).
+        errors: {predictor: {metric: (samples,) float64}}.
+        channels: {predictor: {output channel: {"relative_l2": mean over samples, "rmse": pooled over all samples}}}.
+        steps: {predictor: (steps_out,)}: relative L2 of each output frame, mean over samples.
+        spectra: of the model, ``None`` if no prediction was finite.
+        error_map: (output channel, \\*space), mean absolute error of the model over samples and frames.
+        examples: a few samples with their fields, best first.
+        indices: (samples, 2) provenance (sample, first frame) of each sample, or ``None`` where the data have none.
+        nonfinite: {predictor: number of samples with a NaN or an infinity in the prediction}.
+        zero_targets: samples whose target is zero everywhere; their relative errors have no meaning.
+        seconds_per_sample: wall time of the model's predictions; the first batch (warming up) is left out.
+    """
+
+    meta: FieldMeta
+    space: tuple[int, ...]
+    samples: int
+    errors: dict[str, dict[str, np.ndarray]] = field(repr=False)
+    channels: dict[str, dict[str, dict[str, float]]]
+    steps: dict[str, np.ndarray]
+    spectra: Spectra | None = field(repr=False)
+    error_map: np.ndarray = field(repr=False)
+    examples: list[Example] = field(repr=False)
+    indices: np.ndarray | None = field(repr=False)
+    nonfinite: dict[str, int]
+    zero_targets: int
+    seconds_per_sample: float
+
+    @property
+    def model(self) -> str:
+        """Name of the first predictor."""
+        return next(iter(self.errors))
+
+    @property
+    def baselines(self) -> list[str]:
+        """Names of all other predictors."""
+        return list(self.errors)[1:]
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """{predictor: {metric: mean over samples}}."""
+        return {name: {metric: float(e.mean()) for metric, e in table.items()} for name, table in self.errors.items()}
+
+    def quantiles(self, metric: str = "relative_l2") -> dict[str, dict[str, float]]:
+        """{predictor: {"median", "p90", "maximum": error}} over the samples.
+
+        Each is the error of some sample (nearest rank), so that an infinite error does no harm to the others.
+        """
+        names, levels = ("median", "p90", "maximum"), (0.5, 0.9, 1.0)
+        return {
+            name: dict(zip(names, np.quantile(table[metric], levels, method="inverted_cdf").tolist(), strict=True))
+            for name, table in self.errors.items()
+        }
+
+    def worst(self, count: int = N_WORST) -> list[dict[str, Any]]:
+        """The ``count`` samples with the largest relative L2 error of the model, worst first."""
+        errors = self.errors[self.model]["relative_l2"]
+        order = np.argsort(-errors, kind="stable")[:count]
+        return [{**self._provenance(position), "relative_l2": float(errors[position])} for position in order.tolist()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers for JSON, without the fields and the per-sample errors; non-finite becomes ``None``."""
+        spectra = self.spectra and {
+            key: getattr(self.spectra, key).tolist() for key in ("truth", "prediction", "error")
+        } | {"resolved": self.spectra.resolved}
+        return finite_or_none(
+            {
+                "samples": self.samples,
+                "space": list(self.space),
+                "model": self.model,
+                "metrics": self.metrics,
+                "relative_l2_quantiles": self.quantiles(),
+                "channels": self.channels,
+                "relative_l2_per_step": {name: values.tolist() for name, values in self.steps.items()},
+                "worst": self.worst(),
+                "nonfinite": self.nonfinite,
+                "zero_targets": self.zero_targets,
+                "seconds_per_sample": self.seconds_per_sample,
+                "spectra": spectra,
+                "meta": self.meta.to_dict(),
+            }
+        )
+
+    def _provenance(self, position: int) -> dict[str, int]:
+        if self.indices is None:
+            return {"position": position}
+        sample, frame = self.indices[position].tolist()
+        return {"position": position, "sample": sample, "first_frame": frame}
+
+
+def finite_or_none(value: Any) -> Any:
+    """Nested containers with ``None`` in place of NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: finite_or_none(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_none(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,247 @@
+"""Generate the samples of a problem on all cores and write them as one HDF5 file, atomically and resumably."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from katops.errors import UserError
+from katops.files import atomic_path
+from katops.generators.hdf5_layout import flatten, unflatten, write_layout
+from katops.generators.problem import Problem, Samples
+from katops.generators.random_stream import SEED_LIMIT
+from katops.generators.shards import ShardFolder
+
+SHARD_SAMPLES = 32
+SHARD_BYTES = 32 * 2**20
+
+Progress = Callable[[int, int], None]
+
+
+def write(
+    problem: Problem,
+    samples: int,
+    seed: int,
+    path: str | Path,
+    workers: int | None = None,
+    shard_size: int | None = None,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Generate ``samples`` samples into the HDF5 file ``path``, in the layout of docs/data_format.md.
+
+    Whole shards are collected in the folder ``<path>.partial/``, then copied into one file, which gets its name when it
+    is complete. Whatever ends the process before that, the same call goes on with the shards that are there; if
+    ``path`` holds these samples already, nothing is done. The contents depend on the recipe, the seed and the number of
+    samples only. Memory does not grow with the number of samples; the disk must hold them twice for a moment.
+
+    Args:
+        problem: what to generate.
+        samples: how many, at least 1.
+        seed: 0 <= seed < 2^64.
+        path: the file; its folder is made if it is missing.
+        workers: number of threads, by default one for each core that this process may use.
+        shard_size: samples per shard; by default that of the unfinished shards, else at most 32 samples and 32 MiB.
+        progress: called in this thread with (samples done, samples wanted): first with what was there already, so that
+            a first call with (samples, samples) means that nothing had to be generated, then after every shard.
+        overwrite: replace a ``path``, and discard unfinished shards, that belong to something else.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        UserError: an argument is out of range; ``path`` or the unfinished shards belong to another recipe, seed or
+            number of samples; another process is writing the same file; the disk is full or may not be written to.
+    """
+    samples = _whole_number("samples", samples, 1)
+    seed = _whole_number("seed", seed, 0, SEED_LIMIT - 1)
+    workers = _whole_number("workers", _available_cores() if workers is None else workers, 1)
+    shard_size = None if shard_size is None else _whole_number("shard_size", shard_size, 1)
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{str(path)!r} is a folder; give the name of a file in it, such as {str(path / 'data.h5')!r}")
+    provenance = _provenance(problem, samples, seed)
+    folder = ShardFolder(path)
+    leftover = folder.manifest()
+    if _is_there(path, provenance, overwrite):
+        if progress:
+            progress(samples, samples)
+        if leftover is None or _differences(leftover, provenance):
+            return path
+    with folder.locked():
+        if not _is_there(path, provenance, overwrite):  # again: another process may have finished since
+            manifest = _continue_or_begin(folder, problem, provenance, shard_size, overwrite)
+            try:
+                _generate(problem, manifest, folder, workers, progress)
+                _assemble(problem, provenance, manifest, folder)
+            except UserError as error:
+                raise UserError(f"{error}; the finished shards are kept, the same command goes on from them") from error
+        folder.remove()
+    return path
+
+
+def is_complete(problem: Problem, samples: int, seed: int, path: str | Path) -> bool:
+    """Whether ``path`` is a whole file with exactly these samples, told by its root attributes."""
+    return _is_there(Path(path), _provenance(problem, samples, seed), overwrite=True)
+
+
+def _is_there(path: Path, provenance: dict[str, Any], overwrite: bool) -> bool:
+    """Whether ``path`` is what is wanted.
+
+    Raises:
+        UserError: it is something else, which may not be overwritten.
+    """
+    exists = path.exists()  # before it is read: another process may put it there in between
+    found = _root_attributes(path)
+    whole = _equal(found.get("format"), "katops") and _equal(found.get("complete"), True)
+    differences = _differences(found, provenance)
+    if whole and not differences:
+        return True
+    if exists and not overwrite:
+        what = f"holds other data: {_listed(differences)}" if whole else "is not a whole katops data file"
+        raise UserError(f"{str(path)!r} exists and {what}; choose another output, or replace it with overwrite")
+    return False
+
+
+def _equal(found: Any, value: Any) -> bool:
+    return np.ndim(found) == 0 and bool(found == value)
+
+
+def _provenance(problem: Problem, samples: int, seed: int) -> dict[str, Any]:
+    """What decides the contents of a file; it is stored in the manifest and in the root attributes."""
+    recipe = problem.recipe
+    times = None if problem.times is None else list(map(float, problem.times))
+    identity = json.dumps([recipe, problem.meta.to_dict(), dict(problem.fields), times], sort_keys=True)
+    recipe_hash = hashlib.sha256(identity.encode()).hexdigest()
+    return {**recipe, "recipe_hash": recipe_hash, "seed": seed, "samples": samples}
+
+
+def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """``["seed 0 instead of 1", ...]``; empty where ``found`` has all that is wanted."""
+    return [
+        f"{key} {found.get(key, 'missing')} instead of {value}"
+        for key, value in wanted.items()
+        if not _equal(found.get(key), value)
+    ]
+
+
+def _listed(differences: list[str]) -> str:
+    """The differences that mean something to people; the hash only where it is the only one."""
+    named = [difference for difference in differences if not difference.startswith("recipe_hash")]
+    return ", ".join(named or differences)
+
+
+def _root_attributes(path: Path) -> dict[str, Any]:
+    """Root attributes of an HDF5 file; empty where there is none."""
+    try:
+        with h5py.File(path, "r") as file:
+            return dict(file.attrs)
+    except OSError:
+        return {}
+
+
+def _continue_or_begin(
+    folder: ShardFolder, problem: Problem, provenance: dict[str, Any], shard_size: int | None, overwrite: bool
+) -> dict[str, Any]:
+    """The manifest of the unfinished shards if they are ours, else a new one.
+
+    Raises:
+        UserError: the shards belong to something else and may not be discarded.
+    """
+    found = folder.manifest()
+    if found is not None:
+        wanted = provenance if shard_size is None else {**provenance, "shard_size": shard_size}
+        differences = _differences(found, wanted)
+        if not differences:
+            return found
+        if not overwrite:
+            raise UserError(
+                f"{str(folder.path)!r} holds the unfinished shards of other data: {_listed(differences)}; ask for the "
+                "same again to continue, choose another output, or discard them with overwrite"
+            )
+    folder.clear()
+    manifest = {**provenance, "shard_size": shard_size or _default_shard_size(problem)}
+    folder.begin(manifest)
+    return manifest
+
+
+def _default_shard_size(problem: Problem) -> int:
+    sample_bytes = 4 * sum(int(np.prod(field.shape)) for field in problem.fields.values())
+    return max(1, min(SHARD_SAMPLES, SHARD_BYTES // sample_bytes))
+
+
+def _shard_ranges(manifest: dict[str, Any]) -> list[range]:
+    samples, size = manifest["samples"], manifest["shard_size"]
+    return [range(start, min(start + size, samples)) for start in range(0, samples, size)]
+
+
+def _generate(
+    problem: Problem, manifest: dict[str, Any], folder: ShardFolder, workers: int, progress: Progress | None
+) -> None:
+    """Make the shards that are missing.
+
+    Threads, not processes: nearly all time goes into sine transforms and array arithmetic that release the interpreter
+    lock, and a thread needs no second import and no copy of its results.
+    """
+    ranges = _shard_ranges(manifest)
+    missing = [number for number in range(len(ranges)) if not folder.shard(number).exists()]
+    done = manifest["samples"] - sum(len(ranges[number]) for number in missing)
+
+    def make(number: int) -> int:
+        block = problem.samples(manifest["seed"], ranges[number])
+        _check(block, problem, len(ranges[number]))
+        folder.save(number, flatten(block))
+        return len(ranges[number])
+
+    if progress:
+        progress(done, manifest["samples"])
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="katops-generate")
+    try:
+        for finished in as_completed([executor.submit(make, number) for number in missing]):
+            done += finished.result()
+            if progress:
+                progress(done, manifest["samples"])
+    finally:  # also after Ctrl-C: what runs is finished and kept, what waits is dropped
+        executor.shutdown(cancel_futures=True)
+
+
+def _check(block: Samples, problem: Problem, n: int) -> None:
+    """Refuse to store what the problem did not announce, or what is not finite."""
+    expected = {f"fields/{name}": (n, *field.shape) for name, field in problem.fields.items()}
+    expected |= {f"parameters/{parameter.name}": (n,) for parameter in problem.meta.parameters}
+    expected |= {f"quality/{name}": (n,) for name in {*block.quality, "rejected"}}
+    arrays = flatten(block)
+    found = {name: values.shape for name, values in arrays.items()}
+    if found != expected:
+        raise RuntimeError(f"{problem.meta.name}: arrays {found} were generated, {expected} were announced")
+    broken = [name for name, values in arrays.items() if not np.isfinite(values).all()]
+    if broken:
+        raise RuntimeError(f"{problem.meta.name}: generated values are not finite: {', '.join(broken)}")
+
+
+def _assemble(problem: Problem, provenance: dict[str, Any], manifest: dict[str, Any], folder: ShardFolder) -> None:
+    """Copy the shards into one file and give it its name."""
+    blocks = (unflatten(folder.load(number)) for number in range(len(_shard_ranges(manifest))))
+    with atomic_path(folder.assembled) as temporary:
+        write_layout(temporary, problem, manifest["samples"], provenance, blocks)
+    os.replace(folder.assembled, folder.output)
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _whole_number(name: str, value: Any, lowest: int, highest: int | None = None) -> int:
+    """``value`` as an int."""
+    allowed = f"at least {lowest}" if highest is None else f"{lowest} to {highest}"
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise UserError(f"{name} must be a whole number, {allowed}; given: {value!r}")
+    if value < lowest or (highest is not None and value > highest):
+        raise UserError(f"{name} must be {allowed}; given: {value}")
+    return int(value)

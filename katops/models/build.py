@@ -1,0 +1,128 @@
+"""From a name and options to a module: the edge at which strings stop.
+
+A model is registered once, with timm and with :data:`katops.registry.MODELS`, by :func:`register_operator`. Whoever
+builds it, by ``timm.create_model`` or by :func:`build_model`, gets the same checks and a model with a ``recipe``.
+"""
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from timm.models import load_checkpoint, register_model
+from torch import nn
+
+from katops.errors import UserError
+from katops.fields import FieldMeta, normalise_boundary
+from katops.models.options import allowed_options, plain_options, resolve_options
+from katops.registry import LAYERS, MODELS
+
+
+def register_operator(*, summary: str, paper: str = "") -> Callable[[Callable], Callable]:
+    """Decorator for the entry function of an operator model, ``def mgno_tiny(**options) -> MgNO``.
+
+    The function is registered under its name with timm and with katops. Its return annotation names the class whose
+    signature lists the allowed options; the function itself only adds the numbers that belong to its size. The built
+    model carries ``recipe = {"name": ..., "arguments": {...}}`` in plain JSON values, from which :func:`build_model`
+    builds it again, or ``None`` where an option is a callable that is not registered.
+
+    Args:
+        summary: one line for ``katops models``.
+        paper: where the architecture was published.
+    """
+
+    def decorate(entry: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+        model_class = typing.get_type_hints(entry)["return"]
+        name = entry.__name__
+
+        @wraps(entry)
+        def build(
+            pretrained: bool = False,
+            pretrained_cfg: Any = None,
+            pretrained_cfg_overlay: Mapping[str, Any] | None = None,
+            cache_dir: str | Path | None = None,
+            **options: Any,
+        ) -> nn.Module:
+            weights = (pretrained_cfg_overlay or {}).get("file")
+            if pretrained_cfg is not None or (pretrained and weights is None):
+                raise UserError(
+                    f"model {name!r} has no published weights; build it with pretrained=False and load a checkpoint of "
+                    "your own with checkpoint_path=..."
+                )
+            model = entry(**resolve_options(options, model_class, f"model {name!r}"))
+            arguments = plain_options(options)
+            model.recipe = None if arguments is None else {"name": name, "arguments": arguments}
+            if pretrained:
+                load_checkpoint(model, weights)
+            return model
+
+        build.__signature__ = inspect.signature(model_class)
+        MODELS.register(name, summary=summary, paper=paper)(build)
+        return register_model(build)
+
+    return decorate
+
+
+def build_model(name: str, *, meta: FieldMeta | None = None, **options: Any) -> nn.Module:
+    """Build a registered model.
+
+    Args:
+        name: a name from :func:`list_models`.
+        meta: description of the data; ``in_channels``, ``out_channels`` and ``boundary`` are taken from it.
+        options: options of the model. Layers (``act_layer``, ``norm_layer``, ``mlp_layer``, ``space_mixer``) are given
+            by name, as ``{"name": ..., **options}`` or as callables.
+
+    Raises:
+        UserError: the name or an option is unknown, an option has a wrong type or value, or contradicts ``meta``.
+    """
+    factory = MODELS[name].factory
+    if meta is not None:
+        options = {**options, **_options_from_meta(meta, options, allowed_options(factory), name)}
+    return factory(**options)
+
+
+def create_layer(name: str, **options: Any) -> nn.Module:
+    """Build a registered layer, for example ``create_layer("group_norm", channels=32, groups=4)``.
+
+    Raises:
+        UserError: the name or an option is unknown, an option is missing, or has a wrong type or value.
+    """
+    factory = LAYERS[name].factory
+    resolved = resolve_options(options, factory, f"layer {name!r}")
+    parameters = inspect.signature(factory).parameters.values()
+    missing = [p.name for p in parameters if p.default is p.empty and p.name in allowed_options(factory)]
+    missing = [option for option in missing if option not in options]
+    if missing:
+        raise UserError(
+            f"layer {name!r} needs {', '.join(missing)}; give create_layer({name!r}, {missing[0]}=..., ...)"
+        )
+    return factory(**resolved)
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the models of this library that match a shell pattern such as ``mgno*``."""
+    return MODELS.names(pattern)
+
+
+def list_layers(pattern: str = "*") -> list[str]:
+    """Names of the registered layers that match a shell pattern."""
+    return LAYERS.names(pattern)
+
+
+def _options_from_meta(
+    meta: FieldMeta, options: Mapping[str, Any], allowed: Mapping[str, Any], name: str
+) -> dict[str, Any]:
+    described = {"in_channels": meta.in_channels, "out_channels": meta.out_channels, "boundary": meta.boundary}
+    described = {key: value for key, value in described.items() if key in allowed}
+    for key, value in described.items():
+        if options.get(key) is None:
+            continue
+        given = options[key]
+        spelled = normalise_boundary(given, len(meta.axes)) if key == "boundary" else given
+        if spelled != value:
+            raise UserError(
+                f"option {key!r} of model {name!r} is {given!r}, but the data {meta.name!r} say {value!r}; drop it"
+            )
+    return described

@@ -1,0 +1,202 @@
+"""Numbers as files and as text: ``metrics.csv``, ``summary.json`` and the table on the terminal."""
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from katops.evaluation import Evaluation, finite_or_none
+from katops.files import write_text
+from katops.metrics import ABSOLUTE
+from katops.registry import METRICS
+
+CSV_COLUMNS = ("test_set", "predictor", "metric", "unit", "samples", "mean", "median", "p90", "maximum")
+
+_LABELS = {
+    "relative_l2": "relative L2",
+    "relative_l1": "relative L1",
+    "relative_l2_channel_mean": "relative L2, channel mean",
+    "h1": "relative H1",
+    "vrmse": "VRMSE",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "max_error": "max error",
+    "validation_relative_l2": "validation relative L2",
+}
+_PREDICTORS = {"mean": "mean predictor", "persistence": "persistence predictor"}
+
+
+def metric_label(metric: str) -> str:
+    """How a registered metric is called in a text."""
+    return _LABELS.get(metric, metric.replace("_", " "))
+
+
+def predictor_label(predictor: str) -> str:
+    """How a predictor is called in a text."""
+    return _PREDICTORS.get(predictor, predictor)
+
+
+def common_unit(evaluation: Evaluation) -> str:
+    """The unit of all output channels, or "" where they differ."""
+    units = {channel.unit for channel in evaluation.meta.outputs}
+    return units.pop() if len(units) == 1 else ""
+
+
+def percent(value: float) -> str:
+    """A ratio in percent with three digits: ``2.31 %``."""
+    return f"{_three_digits(100 * value)} %" if math.isfinite(value) else "not finite"
+
+
+def metric_text(metric: str, value: float, unit: str = "") -> str:
+    """A metric's value: percent for ratios, the unit of the field otherwise."""
+    if metric not in ABSOLUTE:
+        return percent(value)
+    return f"{_three_digits(value)} {unit}".rstrip() if math.isfinite(value) else "not finite"
+
+
+def write_metrics_csv(path: Path, evaluations: dict[str, Evaluation]) -> None:
+    """One row per test set, predictor and metric; atomic.
+
+    Columns: ``test_set``; ``predictor`` (the model first); ``metric`` (a name of the registry); ``unit`` ("1" for
+    ratios, "mixed" where the output channels differ); ``samples``; then the ``mean`` over the samples, the ``median``,
+    the 90 % quantile ``p90`` and the ``maximum`` of the errors per sample, with full precision (``inf`` where a
+    prediction was not finite).
+    """
+    table = io.StringIO()
+    writer = csv.DictWriter(table, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for test_set, evaluation in evaluations.items():
+        quantiles = {record.name: evaluation.quantiles(record.name) for record in METRICS}
+        for predictor, means in evaluation.metrics.items():
+            for metric, mean in means.items():
+                row = {"test_set": test_set, "predictor": predictor, "metric": metric, "samples": evaluation.samples}
+                statistics = {"mean": mean, **quantiles[metric][predictor]}
+                writer.writerow({**row, "unit": _csv_unit(metric, evaluation), **statistics})
+    write_text(path, table.getvalue())
+
+
+def write_summary(path: Path, summary: dict[str, Any], evaluations: dict[str, Evaluation]) -> None:
+    """``summary`` and, under ``evaluations``, every evaluation as JSON; non-finite numbers become null; atomic."""
+    contents = {**summary, "evaluations": {name: evaluation.to_dict() for name, evaluation in evaluations.items()}}
+    write_text(path, json.dumps(finite_or_none(contents), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of text; ``best`` is the position of the cell to emphasise, -1 for none."""
+
+    cells: list[str]
+    best: int = -1
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table of text, for the terminal and for the report."""
+
+    caption: str
+    head: list[str]
+    rows: list[Row]
+
+
+def metric_rows(evaluation: Evaluation) -> TextTable:
+    """Mean errors: a row per metric, a column per predictor, the smallest error of each row being the best."""
+    means = evaluation.metrics
+    unit = common_unit(evaluation)
+    rows = []
+    # The one that the verdict is about comes first.
+    for metric in sorted(means[evaluation.model], key=lambda name: (name != "relative_l2", name)):
+        values = [means[predictor][metric] for predictor in means]
+        texts = [metric_text(metric, value, unit) for value in values]
+        rows.append(Row([metric_label(metric), *texts], 1 + int(np.argmin(values))))
+    caption = f"Mean over {_count(evaluation.samples)}; the best of each row is marked."
+    return TextTable(caption, ["metric", *map(predictor_label, means)], rows)
+
+
+def channel_rows(evaluation: Evaluation) -> TextTable:
+    """Of each output channel: relative L2 of all predictors (mean over samples) and the model's RMSE."""
+    names = list(evaluation.channels)
+    rows = []
+    for channel in evaluation.meta.outputs:
+        entries = [evaluation.channels[name][channel.name] for name in names]
+        rmse = metric_text("rmse", entries[0]["rmse"], channel.unit)
+        rows.append(Row([channel.name, *(percent(entry["relative_l2"]) for entry in entries), rmse]))
+    caption = "Relative L2 of each output channel by itself, and the model's RMSE over all samples and points."
+    return TextTable(caption, ["output channel", *map(predictor_label, names), "RMSE"], rows)
+
+
+def worst_rows(evaluation: Evaluation, count: int = 5) -> TextTable:
+    """The samples with the largest errors, to be looked at."""
+    entries = evaluation.worst(count)
+    columns = [column for column in ("sample", "first_frame") if column in entries[0]] or ["position"]
+    if evaluation.meta.time_step is None and "first_frame" in columns:
+        columns.remove("first_frame")
+    rows = [Row([*(str(entry[column]) for column in columns), percent(entry["relative_l2"])]) for entry in entries]
+    head = [*(column.replace("_", " ") for column in columns), "relative L2"]
+    return TextTable(f"The {_count(len(rows))} with the largest error of the model.", head, rows)
+
+
+def metrics_table(evaluation: Evaluation, *, title: str) -> Table:
+    """:func:`metric_rows` for the terminal."""
+    table = Table(title=escape(f"{title}: {_count(evaluation.samples)}"), title_justify="left")
+    content = metric_rows(evaluation)
+    for position, name in enumerate(content.head):
+        table.add_column(escape(name), justify="right" if position else "left")
+    for row in content.rows:
+        cells = [escape(cell) for cell in row.cells]
+        cells[row.best] = f"[bold]{cells[row.best]}[/bold]"
+        table.add_row(*cells)
+    return table
+
+
+def print_metrics(console: Console, evaluation: Evaluation, *, title: str) -> None:
+    """Print :func:`metrics_table` and, below it, whatever makes its numbers doubtful."""
+    console.print(metrics_table(evaluation, title=title))
+    for warning in warnings_about(evaluation, title):
+        console.print(f"[bold red]warning:[/bold red] {escape(warning)}", highlight=False)
+
+
+def warnings_about(evaluation: Evaluation, test_set: str) -> list[str]:
+    """Sentences about what speaks against the model: a baseline not beaten, predictions that are not finite."""
+    means = {name: table["relative_l2"] for name, table in evaluation.metrics.items()}
+    model = means[evaluation.model]
+    warnings = [
+        f"On {test_set}, the model (relative L2 {percent(model)}) is not better than the {predictor_label(baseline)} "
+        f"({percent(means[baseline])}), which needs no training: it is of no use there."
+        for baseline in evaluation.baselines
+        if not model < means[baseline]
+    ]
+    for predictor, count in evaluation.nonfinite.items():
+        if count:
+            warnings.append(
+                f"On {test_set}, {predictor_label(predictor)} returned NaN or infinity for {count} of "
+                f"{_count(evaluation.samples)}; these count as infinitely wrong."
+            )
+    if evaluation.zero_targets:
+        warnings.append(
+            f"On {test_set}, {evaluation.zero_targets} of {_count(evaluation.samples)} have a target that is zero "
+            "everywhere: their relative errors, and the means that contain them, have no meaning."
+        )
+    return warnings
+
+
+def _three_digits(value: float) -> str:
+    """``51.0``, not ``51``, so that numbers in a column can be compared; but ``0`` and ``100``."""
+    return f"{value:#.3g}".rstrip(".") if value else "0"
+
+
+def _csv_unit(metric: str, evaluation: Evaluation) -> str:
+    if metric not in ABSOLUTE:
+        return "1"
+    return common_unit(evaluation) if len({channel.unit for channel in evaluation.meta.outputs}) == 1 else "mixed"
+
+
+def _count(samples: int) -> str:
+    return f"{samples} sample" + ("s" if samples != 1 else "")

@@ -1,0 +1,140 @@
+"""What Lightning does not bring: an append-only epoch log, whole checkpoints, resumable randomness, finite losses."""
+
+import csv
+import io
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+
+from katops.errors import UserError
+from katops.files import atomic_path, write_text
+from katops.training.task import MONITOR, OperatorTask
+
+COLUMNS = ("epoch", "step", "train_loss", MONITOR, "learning_rate", "seconds")
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints that are whole or absent.
+
+    Lightning's own writer moves a file from the temporary folder, which on another file system is a copy that ``kill
+    -9`` can cut in half; here the file is written beside its name and renamed.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write ``checkpoint`` to ``path``."""
+        with atomic_path(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+class EpochLog(lightning.Callback):
+    """One row per epoch in ``log.csv``: epoch, step, training loss, validation error, learning rate, seconds.
+
+    The rows are part of the checkpoint, so that a resumed run continues the table where the checkpoint was taken and
+    never repeats or loses a row.
+
+    Args:
+        path: the CSV file.
+        report: called with one line of text per epoch, for logs without a terminal.
+    """
+
+    def __init__(self, path: Path, report: Callable[[str], None] | None = None) -> None:
+        self.path = path
+        self.report = report
+        self.rows: list[dict[str, float]] = []
+        self._started = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: OperatorTask) -> None:
+        """Start the epoch's clock and note the learning rate it starts with."""
+        self._started = time.monotonic()
+        self._learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: OperatorTask) -> None:
+        """Add a row and write the table."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            "train_loss": metrics.get("train_loss", float("nan")),
+            MONITOR: metrics.get(MONITOR, float("nan")),
+            "learning_rate": self._learning_rate,
+            "seconds": round(time.monotonic() - self._started, 3),
+        }
+        self.rows.append(row)
+        table = io.StringIO()
+        writer = csv.DictWriter(table, COLUMNS)
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.path, table.getvalue())
+        if self.report:
+            self.report(
+                f"epoch {row['epoch']}/{trainer.max_epochs}: training loss {row['train_loss']:.4g}, "
+                f"validation error {row[MONITOR]:.4g}, {row['seconds']:.1f} s"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the table."""
+        self.rows = list(state_dict["rows"])
+
+
+class RandomState(lightning.Callback):
+    """Save and restore the generators of Python, numpy and torch, which Lightning leaves out of its checkpoints."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of every global generator, in types that ``weights_only`` loading accepts."""
+        kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - the global generator is meant
+        version, internal, gauss = random.getstate()
+        return {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "numpy": [kind, keys.tolist(), position, has_gauss, cached],
+            "python": [version, list(internal), gauss],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the saved state until training really starts; building the run draws numbers in between."""
+        self._saved = state_dict
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: OperatorTask) -> None:
+        """Put the saved state back, if the run was resumed."""
+        saved = self.__dict__.pop("_saved", None)
+        if saved is None:
+            return
+        torch.set_rng_state(saved["torch"].cpu())
+        if saved["cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
+        kind, keys, position, has_gauss, cached = saved["numpy"]
+        np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))  # noqa: NPY002
+        version, internal, gauss = saved["python"]
+        random.setstate((version, tuple(internal), gauss))
+
+
+class FiniteLoss(lightning.Callback):
+    """Stop at the first loss that is not finite; checkpoints written before it stay as they are."""
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: OperatorTask, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Check the loss of the batch.
+
+        Raises:
+            UserError: the loss is NaN or infinite; names the epoch, the step and the samples.
+        """
+        if torch.isfinite(outputs["loss"]):
+            return
+        samples = sorted(set(batch.index[:, 0].tolist())) if batch.index is not None else []
+        raise UserError(
+            f"the training loss became {float(outputs['loss'])} in epoch {trainer.current_epoch + 1}, step "
+            f"{trainer.global_step}, on samples {samples}; lower train.learning_rate, or continue from the last "
+            f"checkpoint with --resume and a smaller train.gradient_clip"
+        )

@@ -1,0 +1,61 @@
+"""One training step and one validation step, as a LightningModule."""
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning
+from torch import Tensor
+
+from katops.bundle import Predictor
+from katops.config import TrainConfig
+from katops.fields import FieldSample
+from katops.metrics import relative_l2
+from katops.training.optim import build_optimizer, build_schedule
+
+MONITOR = "validation_relative_l2"
+
+
+class OperatorTask(lightning.LightningModule):
+    """Learn an operator from pairs of fields.
+
+    The loss compares fields that are divided by the training standard deviation of each output channel but not shifted:
+    for one channel that is the relative error in physical units, for several no channel drowns the others. The
+    validation metric is the mean over samples of the relative L2 error in physical units.
+
+    Args:
+        predictor: normaliser and model.
+        loss: maps (prediction, target), each (batch, channel, \\*space), to one value per sample.
+        config: the ``train`` section.
+        steps: optimiser steps of the whole training, for the schedule.
+    """
+
+    def __init__(
+        self, predictor: Predictor, loss: Callable[[Tensor, Tensor], Tensor], config: TrainConfig, steps: int
+    ) -> None:
+        super().__init__()
+        self.predictor = predictor
+        self.loss = loss
+        self.config = config
+        self.steps = steps
+
+    def training_step(self, batch: FieldSample, batch_index: int) -> Tensor:
+        """Mean loss of one batch."""
+        scale = self.predictor.normalizer.output_std.view(-1, *(1,) * len(self.predictor.meta.axes))
+        prediction = self.predictor(batch.x, batch.time) / scale
+        loss = self.loss(prediction.flatten(1, 2), (batch.y / scale).flatten(1, 2)).mean()
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.x))
+        return loss
+
+    def validation_step(self, batch: FieldSample, batch_index: int) -> None:
+        """Relative L2 error in physical units."""
+        prediction = self.predictor(batch.x, batch.time)
+        error = relative_l2(prediction.flatten(1, 2), batch.y.flatten(1, 2)).mean()
+        self.log(MONITOR, error, on_epoch=True, prog_bar=True, batch_size=len(batch.x))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW and the schedule, advanced after every step."""
+        optimizer = build_optimizer(self.predictor, self.config)
+        schedule = build_schedule(optimizer, self.config, self.steps)
+        if schedule is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,53 @@
+"""Fixtures for the whole suite."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the checkout."""
+    return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared(repository: Path) -> Path:
+    """Reference data that lies beside the checkout and is not part of it."""
+    path = repository.parent / "shared"
+    if not path.is_dir():
+        pytest.skip("the reference data ../shared is not beside this checkout")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """Every test starts from the same torch and numpy generators."""
+    import numpy
+    import torch
+
+    torch.manual_seed(0)
+    numpy.random.seed(0)  # noqa: NPY002 - libraries under test may read the legacy generator
+
+
+@pytest.fixture(scope="session")
+def darcy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small generated Darcy data set: 224 samples of 12 x 12."""
+    from katops.generators import generate
+
+    return generate("darcy", tmp_path_factory.mktemp("data") / "darcy.h5", samples=224, resolution=12)
+
+
+@pytest.fixture
+def run_values(darcy_file: Path, tmp_path: Path) -> dict:
+    """A configuration that trains in a second or two."""
+    return {
+        "name": "small",
+        "output": str(tmp_path / "run"),
+        "data": {"file": str(darcy_file), "split": {"train": 192, "validation": 16, "test": 16}},
+        "model": {"name": "mgno", "hidden_channels": 6, "n_layers": 2, "schedule": [[1, 1], [1, 0]]},
+        "train": {"epochs": 4, "batch_size": 8, "learning_rate": 1e-2},
+    }

@@ -1,0 +1,225 @@
+"""The installed command, as a user runs it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+import katops
+
+COMMAND = Path(sys.executable).with_name("katops")
+
+
+def run(*arguments: object, cwd: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run the installed entry point."""
+    if not COMMAND.exists():
+        pytest.skip("the katops command is not installed beside this Python")
+    environment = {**os.environ, "COLUMNS": "150"}
+    done = subprocess.run(
+        [COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        timeout=180,
+    )
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(darcy_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run made with the command line."""
+    folder = tmp_path_factory.mktemp("trained")
+    values = {
+        "name": "small",
+        "data": {"file": str(darcy_file), "split": {"train": 192, "validation": 16, "test": 16}},
+        "model": {"name": "mgno", "hidden_channels": 6, "n_layers": 2, "schedule": [[1, 1], [1, 0]]},
+        "train": {"epochs": 9, "batch_size": 8, "learning_rate": 1e-2},
+    }
+    (folder / "small.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    done = run("train", "small.yaml", "train.epochs=2", "--output", "out", cwd=folder)
+    assert "epoch 2/2" in done.stdout
+    assert "mean predictor" in done.stdout
+    return folder / "out"
+
+
+def run_python(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=cwd)
+
+
+@pytest.mark.parametrize("command", [["--help"], ["generate", "--help"], ["inspect", "nothing.h5"]])
+def test_commands_that_need_no_torch_do_not_wait_for_it(command: list[str], tmp_path: Path) -> None:
+    script = f"""
+import sys
+sys.argv = ["katops", *{command!r}]
+from katops.cli import main
+try:
+    main()
+except SystemExit:
+    print("torch" in sys.modules)
+"""
+    assert run_python(script, tmp_path).stdout.splitlines()[-1] == "False"
+
+
+def test_help_lists_the_commands() -> None:
+    text = run("--help").stdout
+    for command in ("train", "evaluate", "predict", "generate", "inspect", "models"):
+        assert command in text
+
+
+def test_importing_katops_registers_with_timm_and_changes_nothing_else(tmp_path: Path) -> None:
+    script = """
+import contextlib, io, pathlib, random, sys
+import numpy, timm, torch
+
+def state():
+    return (
+        torch.get_default_dtype(), torch.random.get_rng_state().tolist(), torch.nn.init.calculate_gain,
+        random.getstate(), str(numpy.get_printoptions()), sorted(pathlib.Path(".").iterdir()),
+    )
+
+before, modules = state(), set(sys.modules)
+with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+    import katops
+assert before == state()
+assert out.getvalue() == ""
+assert "mgno_tiny" in timm.list_models("mgno*")
+new = {name.split(".")[0] for name in set(sys.modules) - modules}
+print(sorted(new & {"lightning", "omegaconf", "pydantic", "typer", "rich", "matplotlib", "h5py", "scipy", "cupy"}))
+"""
+    done = run_python(script, tmp_path)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_version() -> None:
+    assert run("--version").stdout.strip() == katops.__version__
+
+
+def test_generate_makes_the_file_and_says_when_it_is_there_already(tmp_path: Path) -> None:
+    arguments = ("generate", "darcy", "--samples", 5, "--resolution", 8, "--seed", 3, "-o", tmp_path / "darcy.h5")
+    run(*arguments)
+    with h5py.File(tmp_path / "darcy.h5") as file:
+        assert file["fields/pressure"].shape == (5, 8, 8)
+        assert file.attrs["seed"] == 3
+    stamp = (tmp_path / "darcy.h5").stat().st_mtime_ns
+    assert "already complete" in run(*arguments).stdout
+    assert (tmp_path / "darcy.h5").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("generate", "darcy", "--samples", 2, "--resolution", 3, "-o", "x.h5"), "resolution"),
+        (("generate", "darcy", "--samples", 2, "--resolutoin", 8, "-o", "x.h5"), "did you mean 'resolution'"),
+        (("generate", "darcy", "--samples", 2, "--variant", "-o", "x.h5"), "needs a value"),
+        (("generate", "drcy", "--samples", 2, "-o", "x.h5"), "did you mean 'darcy'"),
+        (("inspect", "nothing.h5"), "nothing.h5"),
+        (("evaluate", "nothing", "nothing.h5"), "no model file"),
+        (("predict", "nothing", "nothing.h5", "-o", "x.h5"), "no model file"),
+        (("models", "mgnoo"), "did you mean 'mgno'"),
+        (("train", "nothing.yaml"), "no configuration file 'nothing.yaml'"),
+    ],
+)
+def test_bad_arguments_end_with_one_sentence_and_code_2(
+    tmp_path: Path, arguments: tuple[object, ...], message: str
+) -> None:
+    done = run(*arguments, cwd=tmp_path, check=False)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = run("inspect", tmp_path / "nothing.h5", "--debug", check=False)
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def test_evaluating_the_training_file_uses_its_test_part_only(trained: Path, darcy_file: Path, tmp_path: Path) -> None:
+    run("evaluate", trained, darcy_file, "-o", tmp_path / "report")
+    again = json.loads((tmp_path / "report" / "summary.json").read_text())
+    first = json.loads((trained / "summary.json").read_text())
+    measured = [next(iter(summary["evaluations"].values())) for summary in (again, first)]
+    assert measured[0]["samples"] == 16
+    for predictor in ("model", "mean"):
+        assert measured[0]["metrics"][predictor] == pytest.approx(measured[1]["metrics"][predictor])
+    assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
+
+
+def test_a_part_of_another_file_is_refused(trained: Path, tmp_path: Path) -> None:
+    run("generate", "darcy", "--samples", 4, "--resolution", 12, "--seed", 9, "-o", tmp_path / "other.h5")
+    done = run("evaluate", trained, tmp_path / "other.h5", "--split", "test", check=False)
+    assert done.returncode == 2
+    assert "use 'all'" in done.stderr
+
+
+def test_predict_keeps_coordinates_and_names_on_another_grid(trained: Path, tmp_path: Path) -> None:
+    run("generate", "darcy", "--samples", 5, "--resolution", 17, "-o", tmp_path / "in.h5")
+    alone = shutil.copy(trained / "model.safetensors", tmp_path / "alone.safetensors")
+    run("predict", alone, tmp_path / "in.h5", "-o", tmp_path / "out.h5", "--batch-size", 2)
+    with h5py.File(tmp_path / "in.h5") as source, h5py.File(tmp_path / "out.h5") as file:
+        assert file.attrs["complete"]
+        np.testing.assert_array_equal(file["axes/x"][:], source["axes/x"][:])
+        assert dict(file["axes/y"].attrs)["grid"] == "cell_centres"
+        np.testing.assert_array_equal(file["source/sample"][:], np.arange(5))
+        expected = katops.load(alone).predict({"coefficient": source["fields/coefficient"][:]})["pressure"]
+        np.testing.assert_allclose(file["fields/pressure"][:], expected, rtol=1e-4, atol=1e-7)
+    done = run("predict", alone, tmp_path / "in.h5", "-o", tmp_path / "out.h5", check=False)
+    assert (done.returncode, "exists already" in done.stderr) == (2, True)
+
+
+def test_predictions_can_be_made_from_inputs_alone(trained: Path, darcy_file: Path, tmp_path: Path) -> None:
+    shutil.copy(darcy_file, tmp_path / "inputs.h5")
+    with h5py.File(tmp_path / "inputs.h5", "a") as file:
+        del file["fields/pressure"]
+    run("predict", trained, tmp_path / "inputs.h5", "-o", tmp_path / "out.h5")
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["fields/pressure"].shape == (224, 12, 12)
+
+
+def test_inspect_prints_a_block_that_trains(darcy_file: Path, tmp_path: Path) -> None:
+    from katops.config import parse_config
+    from katops.training.data import open_run_data
+
+    text = run("inspect", darcy_file).stdout
+    block = text[text.index("data:") :].split("\n\n")[0]
+    config = parse_config({"name": "from_inspect", "model": "mgno_tiny", **yaml.safe_load(block)})
+    assert open_run_data(config.data, 8).meta.inputs[0].name == "coefficient"
+
+
+def test_models_lists_every_registered_model_with_its_paper() -> None:
+    text = run("models").stdout
+    for name in katops.list_models():
+        assert name in text
+    assert "2310.19809" in text
+
+
+def test_generation_survives_kill_9_and_continues(tmp_path: Path) -> None:
+    arguments = [COMMAND, "generate", "darcy", "--samples", "400", "--resolution", "48", "-o", "darcy.h5"]
+    process = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    folder = tmp_path / "darcy.h5.partial"
+    while process.poll() is None and len(list(folder.glob("shard-*.npz"))) < 3:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("shard-*.npz")}
+    assert kept
+    assert not (tmp_path / "darcy.h5").exists()
+    run(*arguments[1:], cwd=tmp_path)
+    run(*arguments[1:-1], "whole.h5", cwd=tmp_path)
+    with h5py.File(tmp_path / "darcy.h5") as continued, h5py.File(tmp_path / "whole.h5") as whole:
+        for name in ("fields/coefficient", "fields/pressure", "quality/residual"):
+            np.testing.assert_array_equal(continued[name][:], whole[name][:])
+    assert not folder.exists()

@@ -1,0 +1,203 @@
+"""One contract, run over everything that is registered.
+
+A layer's contract is the first word of its summary, up to the colon; EXAMPLES builds a small instance and an input for
+each contract. A new layer or model is covered by being registered; a new contract has to be described here.
+"""
+
+import copy
+import pickle
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from katops.errors import UserError
+from katops.models import build_model, create_layer
+from katops.models.options import allowed_options
+from katops.registry import LAYERS, MODELS
+
+EXAMPLES = {
+    "activation": lambda name: (create_layer(name), torch.randn(2, 3, 4)),
+    "norm": lambda name: (create_layer(name, channels=4), torch.randn(2, 4, 5, 6)),
+    "channel mixer": lambda name: (create_layer(name, in_features=4, out_features=3), torch.randn(2, 5, 4)),
+    "space mixer": lambda name: (create_layer(name, in_channels=2, out_channels=3), torch.randn(2, 2, 9, 12)),
+}
+SMALL_MODEL = {
+    "in_channels": 2,
+    "out_channels": 3,
+    "hidden_channels": 4,
+    "n_layers": 2,
+    "schedule": [[1, 1], [1, 1], [1, 0]],
+}
+LAYER_NAMES = LAYERS.names()
+MODEL_NAMES = MODELS.names()
+EVERYTHING = [*(("layer", name) for name in LAYER_NAMES), *(("model", name) for name in MODEL_NAMES)]
+
+everything = pytest.mark.parametrize(("kind", "name"), EVERYTHING)
+
+
+def contract(name):
+    return LAYERS[name].summary.partition(":")[0]
+
+
+def example(kind, name):
+    """A small module and an input."""
+    if kind == "layer":
+        return EXAMPLES[contract(name)](name)
+    accepted = allowed_options(MODELS[name].factory)
+    options = {key: value for key, value in SMALL_MODEL.items() if key in accepted}
+    return build_model(name, **options), torch.randn(2, 2, 9, 12)
+
+
+def test_something_is_registered():
+    assert LAYER_NAMES
+    assert MODEL_NAMES
+
+
+@pytest.mark.parametrize("name", LAYER_NAMES)
+def test_summary_of_a_layer_begins_with_its_contract(name):
+    assert contract(name) in EXAMPLES
+
+
+@everything
+def test_output_keeps_batch_and_grid(kind, name):
+    module, x = example(kind, name)
+    y = module(x)
+    expected = {
+        "activation": x.shape,
+        "norm": x.shape,
+        "channel mixer": (*x.shape[:-1], 3),
+    }.get(contract(name) if kind == "layer" else "", (x.shape[0], 3, *x.shape[2:]))
+    assert y.shape == expected
+    assert y.isfinite().all()
+
+
+@everything
+def test_input_and_every_parameter_get_a_gradient(kind, name):
+    module, x = example(kind, name)
+    y = module(x.requires_grad_())
+    (y * torch.randn_like(y)).sum().backward()
+    assert x.grad.abs().sum() > 0
+    without = [key for key, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not without
+
+
+@everything
+@pytest.mark.parametrize("way", ["state_dict", "deepcopy", "pickle"])
+def test_copy_computes_the_same(kind, name, way):
+    module, x = example(kind, name)
+    if way == "state_dict":
+        clone, _ = example(kind, name)
+        clone.load_state_dict(module.state_dict())
+    else:
+        clone = copy.deepcopy(module) if way == "deepcopy" else pickle.loads(pickle.dumps(module))
+    torch.testing.assert_close(clone(x), module(x), rtol=0, atol=0)
+
+
+@everything
+def test_gradients_are_right_in_float64(kind, name):
+    module, x = example(kind, name)
+    module, x = module.double(), x[:1].double().requires_grad_()
+    names = [key for key, _ in module.named_parameters()]
+
+    def function(x, *values):
+        return torch.func.functional_call(module, dict(zip(names, values, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(function, (x, *module.parameters()), fast_mode=True)
+
+
+@everything
+def test_bfloat16_autocast_stays_near_float32(kind, name):
+    module, x = example(kind, name)
+    with torch.no_grad():
+        expected = module(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = module(x)
+    assert (y.float() - expected).norm() < 0.05 * expected.norm()
+
+
+@everything
+def test_whole_graph_compiles(kind, name):
+    module, x = example(kind, name)
+    x.requires_grad_()
+    torch._dynamo.reset()
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    y, expected = compiled(x), module(x)
+    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
+    gradients = [torch.autograd.grad(output.square().sum(), x)[0] for output in (y, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+    torch._dynamo.reset()
+
+
+def test_inductor_compiles_mgno_tiny():
+    """Inference of one layer on two grids: every kind of operation, at a fraction of the compile time."""
+    module = build_model("mgno_tiny", hidden_channels=4, n_layers=1, schedule=[[1, 0], [1, 0]]).eval()
+    x = torch.randn(1, 1, 9, 12)
+    torch._dynamo.reset()
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(module, fullgraph=True)(x), module(x), rtol=1e-4, atol=1e-5)
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_operator_model_owns_its_widths_and_boundary_and_takes_time(name):
+    model, x = example("model", name)
+    assert (model.in_channels, model.out_channels) == (2, 3)
+    assert model.boundary == (("dirichlet", "dirichlet"),) * 2
+    assert model(x, time=torch.ones(2)).shape == (2, 3, 9, 12)
+    assert model.recipe["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [pair for pair in EVERYTHING if pair[0] == "model" or contract(pair[1]) == "space mixer"],
+)
+def test_wrong_shape_is_told_by_naming_the_axes(kind, name):
+    module, x = example(kind, name)
+    for wrong in (x[:, :1], x[0], x[..., None]):
+        with pytest.raises(UserError, match=r"expected \(batch, channel=2, x, y\), got .*\("):
+            module(wrong)
+
+
+@everything
+def test_construction_has_no_side_effect_but_drawing_initial_weights(kind, name, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_default_dtype(), torch.get_num_threads())  # noqa: NPY002
+    example(kind, name)
+    after = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_default_dtype(), torch.get_num_threads())  # noqa: NPY002
+    assert after == before
+    assert not list(tmp_path.iterdir())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_import_has_no_side_effect_and_needs_nothing_heavy(tmp_path, repository):
+    program = """
+import random, sys
+import numpy, torch
+import timm
+state = lambda: (random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist(),
+                 torch.get_default_dtype(), torch.get_num_threads())
+before, loaded = state(), set(sys.modules)
+import katops.models, katops.layers, katops.ops
+assert state() == before, "a generator, the default dtype or the number of threads changed"
+heavy = {"cupy", "lightning", "pytorch_lightning", "h5py", "omegaconf", "pydantic", "matplotlib", "typer", "neuralop"}
+assert not heavy & (set(sys.modules) - loaded), heavy & (set(sys.modules) - loaded)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(tmp_path),
+            "PYTHONPATH": str(repository),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,98 @@
+"""Axes, channels, boundaries: what a FieldMeta says is consistent and survives JSON."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from katops.errors import UserError
+from katops.fields import BOUNDARIES, GRIDS, Axis, Channel, FieldMeta, normalise_boundary
+
+side = st.sampled_from([name for name in BOUNDARIES if name != "periodic"])
+boundary = st.one_of(st.just(("periodic", "periodic")), st.tuples(side, side))
+axis = st.builds(
+    Axis,
+    name=st.sampled_from("xyz"),
+    grid=st.sampled_from(GRIDS),
+    lower=st.floats(-10, 0),
+    upper=st.floats(0.5, 10),
+    boundary=boundary,
+    unit=st.sampled_from(["", "m"]),
+)
+channels = st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=4, unique=True).map(
+    lambda names: tuple(Channel(name, "Pa") for name in names)
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.builds(
+        FieldMeta,
+        name=st.just("set"),
+        inputs=channels,
+        outputs=channels,
+        axes=st.lists(axis, min_size=1, max_size=3).map(tuple),
+        steps_in=st.integers(1, 4),
+        steps_out=st.integers(1, 4),
+        time_step=st.none() | st.floats(1e-3, 1.0),
+    )
+)
+def test_a_meta_survives_json(meta: FieldMeta) -> None:
+    assert FieldMeta.from_dict(json.loads(json.dumps(meta.to_dict()))) == meta
+    assert meta.in_channels == meta.steps_in * len(meta.inputs)
+    assert meta.out_channels == meta.steps_out * len(meta.outputs)
+
+
+@settings(deadline=None, max_examples=50)
+@given(axis, st.integers(2, 50))
+def test_grid_points_are_equidistant_and_inside(axis: Axis, size: int) -> None:
+    points = axis.coordinates(size)
+    step = (axis.upper - axis.lower) / (size - 1 if axis.grid == "nodes" else size)
+    np.testing.assert_allclose(np.diff(points), step, rtol=1e-9)
+    first, last = {
+        "cell_centres": (axis.lower + step / 2, axis.upper - step / 2),
+        "nodes": (axis.lower, axis.upper),
+        "periodic_nodes": (axis.lower, axis.upper - step),
+    }[axis.grid]
+    np.testing.assert_allclose([points[0], points[-1]], [first, last], atol=1e-9)
+
+
+def test_one_name_stands_for_every_side() -> None:
+    assert normalise_boundary("neumann", 2) == (("neumann", "neumann"), ("neumann", "neumann"))
+
+
+def test_sides_can_differ_per_axis_and_per_side() -> None:
+    assert normalise_boundary(["periodic", ["dirichlet", "neumann"]], 2) == (
+        ("periodic", "periodic"),
+        ("dirichlet", "neumann"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("boundary", "n_axes", "message"),
+    [
+        ("perodic", 2, "did you mean 'periodic'"),
+        (["periodic"], 2, "1 entries; give one for each of the 2 axes"),
+        ([["periodic", "neumann"]], 1, "periodic on both sides or on neither"),
+        ([["neumann"]], 1, "not a .lower side, upper side. pair"),
+    ],
+)
+def test_a_bad_boundary_is_told_in_one_sentence(boundary: object, n_axes: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        normalise_boundary(boundary, n_axes)
+
+
+def test_an_empty_axis_and_an_unknown_grid_are_refused() -> None:
+    with pytest.raises(UserError, match=r"lower end 1\.0 is not below upper end 1\.0"):
+        Axis("x", lower=1.0, upper=1.0)
+    with pytest.raises(UserError, match="did you mean 'cell_centres'"):
+        Axis("x", grid="cell_centers")
+
+
+def test_channels_are_named_once() -> None:
+    with pytest.raises(UserError, match="each once"):
+        FieldMeta("set", (Channel("u"), Channel("u")), (Channel("v"),), (Axis("x"),))
+    with pytest.raises(UserError, match="1 to 3 spatial axes"):
+        FieldMeta("set", (Channel("u"),), (Channel("v"),), ())

@@ -1,0 +1,207 @@
+"""One run from configuration to report: what is left behind, that it can be resumed, and that it tells the truth."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import katops
+from katops import api
+from katops.errors import UserError
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    return load_file(directory / "model.safetensors")
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
+
+
+def in_folder(values: dict, folder: Path) -> dict:
+    return {**values, "output": str(folder)}
+
+
+@pytest.fixture
+def full_run(run_values: dict, tmp_path: Path) -> Path:
+    return api.train(in_folder(run_values, tmp_path / "full")).directory
+
+
+def test_a_run_leaves_the_promised_files(full_run: Path) -> None:
+    names = {path.name for path in full_run.iterdir()}
+    assert names >= {"config.yaml", "log.csv", "model.safetensors", "summary.json", "metrics.csv", "report.html"}
+    assert {path.name for path in (full_run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert not list(full_run.rglob("*.partial"))
+
+
+def test_training_beats_the_mean_predictor_and_says_which_epoch_was_tested(full_run: Path) -> None:
+    with (full_run / "log.csv").open(newline="") as file:
+        log = list(csv.DictReader(file))
+    errors = [float(row["validation_relative_l2"]) for row in log]
+    summary = json.loads((full_run / "summary.json").read_text())
+    assert [int(row["epoch"]) for row in log] == [1, 2, 3, 4]
+    assert summary["training"]["best_epoch"] == 1 + int(np.argmin(errors))
+    metrics = next(iter(summary["evaluations"].values()))["metrics"]
+    assert metrics["model"]["relative_l2"] < 0.8 * metrics["mean"]["relative_l2"]
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(full_run: Path, run_values: dict, tmp_path: Path) -> None:
+    api.train(in_folder(run_values, tmp_path / "again"))
+    assert_same_weights(full_run, tmp_path / "again")
+
+
+def test_another_seed_gives_other_weights(full_run: Path, run_values: dict, tmp_path: Path) -> None:
+    api.train({**in_folder(run_values, tmp_path / "other"), "seed": 1})
+    ours, theirs = weights(full_run), weights(tmp_path / "other")
+    assert any(not torch.equal(ours[name], theirs[name]) for name in ours if name.startswith("model."))
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_two_epochs_and_a_kill_and_two_resumed_equal_four_bit_for_bit(
+    run_values: dict, tmp_path: Path, ema_decay: float | None
+) -> None:
+    run_values["train"]["ema_decay"] = ema_decay
+    full = api.train(in_folder(run_values, tmp_path / "full")).directory
+    interrupted = in_folder(run_values, tmp_path / "interrupted")
+    kill_after_epoch(2, interrupted, tmp_path)
+    assert not (tmp_path / "interrupted" / "model.safetensors").exists()
+    resumed = api.train(interrupted, resume=True).directory
+    assert_same_weights(full, resumed)
+    assert log_without_times(full) == log_without_times(resumed)
+
+
+def log_without_times(directory: Path) -> list[dict[str, str]]:
+    with (directory / "log.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def kill_after_epoch(epoch: int, values: dict, folder: Path) -> None:
+    """Train in another process and ``kill -9`` it in the middle of the epoch after ``epoch``."""
+    script = f"""
+import os, signal
+import katops.training.task as task
+from katops import api
+step = task.OperatorTask.training_step
+def stop(self, batch, batch_index):
+    if self.current_epoch == {epoch} and batch_index == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, batch_index)
+task.OperatorTask.training_step = stop
+api.train({values!r})
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, env=single_threaded(), check=False, timeout=120
+    )
+    assert finished.returncode == -signal.SIGKILL, finished.stderr.decode()
+
+
+def single_threaded() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+
+
+def test_a_killed_process_leaves_no_half_written_file(run_values: dict, tmp_path: Path) -> None:
+    values = {**in_folder(run_values, tmp_path / "killed"), "train": {**run_values["train"], "epochs": 400}}
+    config = tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump(values), encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "katops", "train", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    checkpoint = tmp_path / "killed" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 100
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.kill()
+    process.communicate()
+    assert torch.load(checkpoint, weights_only=True)["epoch"] >= 0
+    with (tmp_path / "killed" / "log.csv").open(newline="") as file:
+        assert all(len(row) == 6 for row in csv.reader(file))
+
+
+def test_an_existing_run_is_neither_lost_nor_silently_replaced(full_run: Path, run_values: dict) -> None:
+    before = weights(full_run)
+    with pytest.raises(UserError, match=r"--resume.*--overwrite"):
+        api.train(in_folder(run_values, full_run))
+    again = api.train(in_folder(run_values, full_run), resume=True).directory
+    assert all(torch.equal(value, weights(again)[name]) for name, value in before.items())
+
+
+def test_a_folder_with_other_things_is_never_emptied(run_values: dict, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("precious")
+    with pytest.raises(UserError, match="is not empty and is no katops run"):
+        api.train(in_folder(run_values, tmp_path / "thesis"), overwrite=True)
+    assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "precious"
+
+
+def test_resuming_with_another_model_is_refused(full_run: Path, run_values: dict) -> None:
+    run_values["model"]["hidden_channels"] = 8
+    with pytest.raises(UserError, match=r"model\.hidden_channels was 6 and is 8 now"):
+        api.train(in_folder(run_values, full_run), resume=True)
+
+
+def test_early_stopping_ends_the_run_and_the_best_epoch_is_kept(run_values: dict, tmp_path: Path) -> None:
+    run_values["train"] |= {"epochs": 50, "early_stopping": 2, "learning_rate": 1e-9, "schedule": "constant"}
+    run_values["train"]["weight_decay"] = 0.0
+    directory = api.train(in_folder(run_values, tmp_path / "stopped")).directory
+    training = json.loads((directory / "summary.json").read_text())["training"]
+    assert training["epochs_run"] < 50
+    assert training["epochs_run"] - training["best_epoch"] == 2
+
+
+def test_without_validation_the_last_epoch_is_tested_and_said_so(run_values: dict, tmp_path: Path) -> None:
+    run_values["data"]["split"]["validation"] = 0
+    directory = api.train(in_folder(run_values, tmp_path / "last")).directory
+    training = json.loads((directory / "summary.json").read_text())["training"]
+    assert (training["chosen"], training["best_epoch"]) == ("last", 4)
+
+
+def test_the_number_of_steps_can_be_limited(run_values: dict, tmp_path: Path) -> None:
+    run_values["train"]["max_steps"] = 3
+    directory = api.train(in_folder(run_values, tmp_path / "short")).directory
+    assert (directory / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+def test_other_precisions_train_and_save_a_float32_model(run_values: dict, tmp_path: Path, precision: str) -> None:
+    run_values["train"]["precision"] = precision
+    directory = api.train(in_folder(run_values, tmp_path / "run")).directory
+    assert {value.dtype for name, value in weights(directory).items() if name.startswith("model.")} == {torch.float32}
+
+
+def test_the_loss_that_became_nan_stops_the_run_and_names_samples(run_values: dict, tmp_path: Path) -> None:
+    run_values["train"] |= {"learning_rate": 1e30, "schedule": "constant", "gradient_clip": None}
+    with pytest.raises(UserError, match=r"loss became (nan|inf) in epoch \d+, step \d+, on samples \["):
+        api.train(in_folder(run_values, tmp_path / "nan"))
+
+
+def test_training_leaves_the_working_directory_and_the_default_dtype_alone(run_values: dict, tmp_path: Path) -> None:
+    before = Path.cwd(), torch.get_default_dtype(), sorted(Path.cwd().iterdir())
+    api.train(in_folder(run_values, tmp_path / "run"))
+    assert before == (Path.cwd(), torch.get_default_dtype(), sorted(Path.cwd().iterdir()))
+
+
+def test_a_plugin_can_add_a_layer(run_values: dict, tmp_path: Path) -> None:
+    plugin = tmp_path / "softsign.py"
+    plugin.write_text(
+        "from torch import nn\nfrom katops.registry import LAYERS\n"
+        "LAYERS.register('softsign_of_mine', summary='x / (1 + |x|)')(nn.Softsign)\n"
+    )
+    run_values["plugins"] = [str(plugin)]
+    run_values["model"]["act_layer"] = "softsign_of_mine"
+    result = api.train(in_folder(run_values, tmp_path / "run"), allow_plugins=True)
+    assert any(isinstance(module, torch.nn.Softsign) for module in result.bundle.model.modules())
+    assert katops.load(result.directory).model.recipe["arguments"]["act_layer"] == "softsign_of_mine"
