@@ -169,6 +169,7 @@ def test_a_hub_id_resolves_through_the_hub_cache(tmp_path: Path, monkeypatch: py
     assert torch.equal(load(repository / "snapshots" / commit).predict(raw), predictor.predict(raw))
 
 
+# Written by the version that introduced the format, with ``make(STEADY)``; never to be written again.
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("model_v*.safetensors"))
 
 

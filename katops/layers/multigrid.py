@@ -20,6 +20,9 @@ Schedule = Sequence[Sequence[int]]
 DEFAULT_SCHEDULE = ((1, 1), (1, 1), (1, 1), (2, 0))
 # S starts at half of torch's default size: damped steps. Undamped, several of them in a row amplify at the start.
 DAMPING = 0.5
+# Pi starts almost at zero. With the classical transfer every level would add its copy of the smooth part of u, so that
+# a layer's gain would grow with the number of levels: 2 to 3 on 64 points, which makes training diverge.
+INJECTION = 0.1
 FULL_WEIGHTING = (0.25, 0.5, 0.25)
 LINEAR_INTERPOLATION = (0.5, 1.0, 0.5)
 
@@ -139,10 +142,15 @@ class MultigridCycle(nn.Module):
     def reset_transfers(self) -> None:
         """Start from the classical transfers, channel by channel: full weighting down, linear interpolation up.
 
-        Published prolongations keep their random start.
+        Pi is a tenth of full weighting, so that coarse levels begin as corrections. Published prolongations keep their
+        random start.
         """
-        for restriction in (*self.restrict_f, *self.restrict_u):
+        for restriction in self.restrict_f:
             _set_stencil(restriction.weight, FULL_WEIGHTING)
+        for restriction in self.restrict_u:
+            _set_stencil(restriction.weight, FULL_WEIGHTING)
+            with torch.no_grad():
+                restriction.weight.mul_(INJECTION)
         for prolongation in self.prolong:
             if isinstance(prolongation, Prolongation):
                 _set_stencil(prolongation.weight, LINEAR_INTERPOLATION)

@@ -47,8 +47,9 @@ class EpochLog(lightning.Callback):
     def __init__(self, path: Path, report: Callable[[str], None] | None = None) -> None:
         self.path = path
         self.report = report
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[dict[str, float | None]] = []
         self._started = time.monotonic()
+        self._learning_rate = 0.0
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: OperatorTask) -> None:
         """Start the epoch's clock and note the learning rate it starts with."""
@@ -61,8 +62,8 @@ class EpochLog(lightning.Callback):
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
-            "train_loss": metrics.get("train_loss", float("nan")),
-            MONITOR: metrics.get(MONITOR, float("nan")),
+            "train_loss": metrics["train_loss"],
+            MONITOR: metrics.get(MONITOR),  # absent without validation samples
             "learning_rate": self._learning_rate,
             "seconds": round(time.monotonic() - self._started, 3),
         }
@@ -73,9 +74,10 @@ class EpochLog(lightning.Callback):
         writer.writerows(self.rows)
         write_text(self.path, table.getvalue())
         if self.report:
+            validation = "" if row[MONITOR] is None else f", validation error {row[MONITOR]:.4g}"
             self.report(
-                f"epoch {row['epoch']}/{trainer.max_epochs}: training loss {row['train_loss']:.4g}, "
-                f"validation error {row[MONITOR]:.4g}, {row['seconds']:.1f} s"
+                f"epoch {row['epoch']}/{trainer.max_epochs}: training loss {row['train_loss']:.4g}{validation}, "
+                f"{row['seconds']:.1f} s"
             )
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -206,12 +205,11 @@ def _load_best(predictor: Predictor, trainer: lightning.Trainer, folder: Path, l
     }
     predictor.load_state_dict(state)
     epoch = checkpoint["epoch"] + 1
-    value = next((row[MONITOR] for row in log.rows if row["epoch"] == epoch), math.nan)
     return {
         "chosen": chosen,
         "best_epoch": epoch,
         "monitor": MONITOR if chosen == "best" else None,
-        "best_value": value if math.isfinite(value) else None,
+        "best_value": next((row[MONITOR] for row in log.rows if row["epoch"] == epoch), None),
     }
 
 

@@ -154,7 +154,7 @@ def test_resuming_with_another_model_is_refused(full_run: Path, run_values: dict
 
 
 def test_early_stopping_ends_the_run_and_the_best_epoch_is_kept(run_values: dict, tmp_path: Path) -> None:
-    run_values["train"] |= {"epochs": 50, "early_stopping": 2, "learning_rate": 1e-9, "schedule": "constant"}
+    run_values["train"] |= {"epochs": 50, "early_stopping": 2, "learning_rate": 1e-20, "schedule": "constant"}
     run_values["train"]["weight_decay"] = 0.0
     directory = api.train(in_folder(run_values, tmp_path / "stopped")).directory
     training = json.loads((directory / "summary.json").read_text())["training"]
