@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from katops.errors import UserError
@@ -35,7 +35,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it has been renamed, or could not be made
+            temporary.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:
