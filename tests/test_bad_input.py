@@ -105,6 +105,10 @@ BAD = {
     "subsampling to nothing": (put("data", "subsample", value=12), r"subsample"),
     "contradicting boundary": (put("model", "boundary", value="periodic"), r"boundary.*periodic"),
     "unknown boundary": (put("data", "boundary", value="perodic"), r"did you mean 'periodic'"),
+    "half precision on the CPU": (
+        lambda values, folder: values["train"].update(device="cpu", precision="16-mixed"),
+        r"train\.precision is '16-mixed', which needs a GPU",
+    ),
     "plugin without consent": (put("plugins", value=["mine.py"]), r"--allow-plugins"),
     "unknown problem": (
         put("data", "generate", value={"problem": "darci", "samples": 3}),

@@ -154,7 +154,7 @@ def fit_normalizer(
     meta = dataset.meta
     moments = {"input": _Moments(len(meta.inputs)), "output": _Moments(len(meta.outputs))}
     target_mean = torch.zeros((meta.steps_out, len(meta.outputs), *dataset.space), dtype=torch.float64)
-    batch_size = _batch_size(dataset)
+    batch_size = reading_batch_size(dataset)
     for begin in range(0, len(indices), batch_size):
         batch = _finite_batch(dataset, indices[begin : begin + batch_size])
         done = begin + len(batch.x)
@@ -170,7 +170,8 @@ def fit_normalizer(
     return Fit(normalizer, target_mean.to(dataset.dtype), len(indices))
 
 
-def _batch_size(dataset: FieldDataset) -> int:
+def reading_batch_size(dataset: FieldDataset) -> int:
+    """Windows to read at once where only a pass over the data matters: about 8 MiB of them."""
     values = dataset.meta.in_channels + dataset.meta.out_channels
     return max(1, _BATCH_BYTES // (values * prod(dataset.space) * dataset.dtype.itemsize))
 

@@ -12,7 +12,7 @@ from katops.data.dataset import FieldDataset
 from katops.data.fingerprints import fingerprint
 from katops.data.formats import describe
 from katops.data.loader import Split, split
-from katops.data.normalize import Fit, fit_normalizer
+from katops.data.normalize import Fit, fit_normalizer, reading_batch_size
 from katops.data.windows import Window
 from katops.errors import UserError
 from katops.fields import FieldMeta
@@ -88,9 +88,9 @@ def check_values(dataset: FieldDataset, windows: np.ndarray) -> None:
     Raises:
         UserError: a value is not finite; the message names file, sample and channel.
     """
-    for part in np.array_split(windows, max(1, len(windows) // 16)):
-        if len(part):
-            dataset.__getitems__(part)
+    size = reading_batch_size(dataset)
+    for start in range(0, len(windows), size):
+        dataset.__getitems__(windows[start : start + size])
 
 
 def statement(config: DataConfig) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from katops.bundle import Bundle, Predictor, save, versions
-from katops.config import Component, RunConfig
+from katops.config import Component, RunConfig, TrainConfig
 from katops.data.loader import batch_loader
 from katops.data.normalize import Fit
 from katops.errors import UserError, did_you_mean
@@ -133,6 +133,7 @@ def _loader(config: RunConfig, data: RunData, *, shuffle: bool) -> Any:
 
 def _trainer(config: RunConfig, data: RunData, console: Console, progress: bool) -> tuple[lightning.Trainer, EpochLog]:
     train, folder = config.train, config.directory / CHECKPOINTS
+    _check_device(train)
     validate = bool(len(data.validation_windows))
     live = progress and console.is_terminal
     log = EpochLog(config.directory / LOG_FILE, None if live or not progress else _plain_print(console))
@@ -150,7 +151,7 @@ def _trainer(config: RunConfig, data: RunData, console: Console, progress: bool)
     trainer = lightning.Trainer(
         max_epochs=train.epochs,
         max_steps=train.max_steps or -1,
-        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "cuda"}[train.device],
+        accelerator=train.device,
         devices=1,
         precision=train.precision,
         gradient_clip_val=train.gradient_clip,
@@ -164,6 +165,15 @@ def _trainer(config: RunConfig, data: RunData, console: Console, progress: bool)
         log_every_n_steps=1,
     )
     return trainer, log
+
+
+def _check_device(train: TrainConfig) -> None:
+    """Refuse what this machine cannot do, in words of the configuration."""
+    gpu = torch.cuda.is_available()
+    if train.device == "cuda" and not gpu:
+        raise UserError("train.device is 'cuda', but torch sees no CUDA device here; use 'auto' or 'cpu'")
+    if train.precision == "16-mixed" and (train.device == "cpu" or not gpu):
+        raise UserError("train.precision is '16-mixed', which needs a GPU; on the CPU use 'bf16-mixed' or '32-true'")
 
 
 def _plain_print(console: Console) -> Callable[[str], None]:
