@@ -1,7 +1,6 @@
 """The verbs: train, evaluate, predict. The command line calls them, and so can a notebook or a sweep."""
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from torch import nn
 
-from katops.bundle import FILE_NAME, Bundle, load
+from katops import generators
+from katops.bundle import Bundle, load, save
 from katops.config import RunConfig, load_config, parse_config
 from katops.data.dataset import FieldDataset
 from katops.data.fingerprints import fingerprint
@@ -22,12 +23,14 @@ from katops.data.windows import Window
 from katops.errors import UserError
 from katops.evaluation import Evaluation
 from katops.evaluation import evaluate as measure
+from katops.fields import Channel, FieldMeta
 from katops.models.baselines import MeanField, Persistence
 from katops.plugins import load_plugins
 from katops.progress import bar
 from katops.report import print_metrics, write_report
 from katops.training.data import RunData, TestSet, open_run_data
-from katops.training.fit import CONFIG_FILE, LOG_FILE, train_model
+from katops.training.directory import LOG_FILE, check_directory, is_run, remove_run
+from katops.training.fit import check_run, train_model
 
 SPLITS = ("auto", "all", "train", "validation", "test")
 
@@ -72,14 +75,25 @@ def train(
     run = _as_config(config)
     console = console or Console(quiet=True)
     load_plugins(run.plugins, allowed=allow_plugins)
-    _prepare_directory(run.directory, resume=resume, overwrite=overwrite)
-    with bar(console, "generating", progress) as report:
+    check_directory(run.directory, resume=resume, overwrite=overwrite)
+    if run.data.generate:
+        problem = generators.create_problem(run.data.generate.problem, **run.data.generate.options)
+        check_run(run, problem.meta)
+    with bar(console, "generating", progress and run.data.generate is not None) as report:
         data = open_run_data(run.data, run.train.batch_size, report)
+    check_run(run, data.meta)
     with bar(console, "reading statistics", progress) as report:
         fit = data.fit(run.data.normalizer, report)
+    # Nothing that can be wrong with the input is left: only now is an older run removed.
+    if overwrite:
+        remove_run(run.directory)
+    run.directory.mkdir(parents=True, exist_ok=True)
     bundle = train_model(run, data, fit, resume=resume, console=console, progress=progress)
     evaluations = {test.name: _evaluate_set(bundle, test, run, console, progress) for test in data.tests}
+    bundle = _with_metrics(bundle, run.directory, evaluations)
     summary = _summary(run, data, bundle)
+    for text in summary["warnings"]:
+        console.print(f"[bold red]warning:[/] {escape(text)}", highlight=False)
     write_report(
         run.directory,
         evaluations=evaluations,
@@ -119,8 +133,13 @@ def evaluate(
     """
     console = console or Console(quiet=True)
     bundle = _as_bundle(model)
+    if output is not None and is_run(Path(output)):
+        raise UserError(f"{str(output)!r} holds a training run, whose report would be replaced; choose another folder")
     dataset = open_for_model(bundle, file)
     windows, part = _part_windows(bundle, dataset, split)
+    warning = _mesh_warning(bundle, dataset)
+    if warning:
+        console.print(f"[bold red]warning:[/] {escape(warning)}", highlight=False)
     batches = batch_loader(dataset, windows, batch_size=batch_size)
     with bar(console, f"evaluating {part}", True) as report:
         evaluation = _measure(bundle, dataset, batches, len(windows), examples, report)
@@ -132,6 +151,7 @@ def evaluate(
             "model": _model_card(bundle),
             "training": bundle.header.get("training", {}),
             "versions": bundle.header.get("versions", {}),
+            "warnings": [warning] if warning else [],
         }
         write_report(Path(output), evaluations={Path(file).name: evaluation}, summary=summary)
     return evaluation
@@ -165,9 +185,12 @@ def predict(
     console = console or Console(quiet=True)
     bundle = _as_bundle(model)
     output = Path(output)
+    dataset = open_for_model(bundle, file, outputs=False)
     if output.exists() and (not overwrite or output.samefile(file)):
         raise UserError(f"{str(output)!r} exists already; choose another name or --overwrite (never the input itself)")
-    dataset = open_for_model(bundle, file, outputs=False)
+    warning = _mesh_warning(bundle, dataset)
+    if warning:
+        console.print(f"[bold red]warning:[/] {escape(warning)}", highlight=False)
     batches = batch_loader(dataset, batch_size=batch_size)
 
     def predictions() -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -193,6 +216,12 @@ def open_for_model(bundle: Bundle, file: str | Path, *, outputs: bool = True) ->
         "outputs": [channel.name for channel in meta.outputs] if outputs else [],
     }
     layout = describe(file, **stated)
+    for kind in ("inputs", "outputs") if outputs else ("inputs",):
+        if getattr(layout.meta, kind) != getattr(meta, kind):
+            raise UserError(
+                f"the {kind} of {file} are {_listed(getattr(layout.meta, kind))}, those of the model "
+                f"{_listed(getattr(meta, kind))}; convert the units"
+            )
     if layout.meta.boundary != meta.boundary:
         raise UserError(
             f"the boundary conditions of {file} are {layout.meta.boundary}, the model was trained with {meta.boundary}"
@@ -211,26 +240,32 @@ def _as_bundle(model: Bundle | str | Path) -> Bundle:
     return model if isinstance(model, Bundle) else load(model)
 
 
-def _prepare_directory(directory: Path, *, resume: bool, overwrite: bool) -> None:
-    """An empty folder, or the one to continue in."""
-    if directory.exists() and not directory.is_dir():
-        raise UserError(f"the output {str(directory)!r} is a file; give a folder")
-    if not directory.is_dir() or not any(directory.iterdir()) or resume:
-        directory.mkdir(parents=True, exist_ok=True)
-        return
-    is_run = any((directory / name).exists() for name in (CONFIG_FILE, FILE_NAME))
-    if overwrite and is_run:
-        shutil.rmtree(directory)
-        directory.mkdir(parents=True)
-        return
-    if not is_run:
-        raise UserError(
-            f"the folder {str(directory)!r} is not empty and is no katops run; choose another with --output"
-        )
-    raise UserError(
-        f"{str(directory)!r} holds a run already; continue it with --resume, replace it with --overwrite, or choose "
-        f"another folder with --output"
+def _with_metrics(bundle: Bundle, directory: Path, evaluations: dict[str, Evaluation]) -> Bundle:
+    """The model file once more, now with its measured errors."""
+    metrics = {name: evaluation.to_dict()["metrics"] for name, evaluation in evaluations.items()}
+    save(directory, bundle.predictor, mean_target=bundle.mean_target, **{**bundle.header, "metrics": metrics})
+    return load(directory)
+
+
+def _mesh_warning(bundle: Bundle, dataset: FieldDataset) -> str | None:
+    """A sentence where the grid is finer or coarser than in training, which the model may not survive."""
+    ours = _spacing(bundle.meta, bundle.header["data"]["space"])
+    theirs = _spacing(dataset.meta, dataset.space)
+    if np.allclose(ours, theirs, rtol=1e-3):
+        return None
+    return (
+        f"the distance of the grid points is {', '.join(f'{h:.3g}' for h in theirs)}; the model was trained with "
+        f"{', '.join(f'{h:.3g}' for h in ours)}, and models whose stencils are tied to the mesh fail on another one"
     )
+
+
+def _spacing(meta: FieldMeta, space: Sequence[int]) -> list[float]:
+    points = [axis.coordinates(size)[:2] for axis, size in zip(meta.axes, space, strict=True)]
+    return [float(np.ptp(pair)) for pair in points]
+
+
+def _listed(channels: Sequence[Channel]) -> str:
+    return ", ".join(f"{channel.name} [{channel.unit}]" if channel.unit else channel.name for channel in channels)
 
 
 def _evaluate_set(bundle: Bundle, test: TestSet, run: RunConfig, console: Console, progress: bool) -> Evaluation:
@@ -277,8 +312,13 @@ def _part_windows(bundle: Bundle, dataset: FieldDataset, part: str) -> tuple[np.
         raise UserError(f"unknown split {part!r}; allowed: {', '.join(SPLITS)}")
     data = bundle.header.get("data", {})
     is_training_file = data.get("fingerprint") == fingerprint(dataset.layout)
+    if part == "auto" and is_training_file and not data["split"]["test"]:
+        raise UserError(
+            f"{dataset.layout.path} is the training file and no part of it was kept for testing; give other data, or "
+            f"say --split train, validation or all to measure on samples that the training has seen"
+        )
     if part == "auto":
-        part = "test" if is_training_file and data["split"]["test"] else "all"
+        part = "test" if is_training_file else "all"
     if part == "all":
         return np.arange(len(dataset)), part
     if not is_training_file:
@@ -300,6 +340,11 @@ def _summary(run: RunConfig, data: RunData, bundle: Bundle) -> dict[str, Any]:
             "normalizer": run.data.normalizer,
             "constant_channels": list(bundle.predictor.normalizer.constant_channels),
         },
+        "warnings": [
+            f"{test.name}: {warning}"
+            for test in data.tests
+            if (warning := _mesh_warning(bundle, test.dataset)) is not None
+        ],
         "model": _model_card(bundle),
         "training": {
             "optimizer": "AdamW",

@@ -97,9 +97,8 @@ class Predictor(nn.Module):
         """
         if isinstance(raw, Mapping):
             stacked = self.predict(self._stack(raw), time, batch_size=batch_size)
-            frames = stacked if self.meta.steps_out > 1 else stacked[:, None]
-            named = {channel.name: frames[:, :, index] for index, channel in enumerate(self.meta.outputs)}
-            return named if self.meta.steps_out > 1 else {name: values[:, 0] for name, values in named.items()}
+            every_axis = (slice(None),) * len(self.meta.axes)
+            return {channel.name: stacked[(..., i, *every_axis)] for i, channel in enumerate(self.meta.outputs)}
         given = raw if isinstance(raw, Tensor) else torch.as_tensor(np.asarray(raw))
         reference = next(self.model.parameters())
         x = given.to(reference.dtype)
@@ -234,14 +233,25 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> Bundle:
             f"{str(path)!r} is a safetensors file without a katops header; published weights are read by "
             f"katops.models.<family>.from_published"
         )
-    header = _migrate(json.loads(metadata[METADATA_KEY]), path)
+    try:
+        header = _migrate(json.loads(metadata[METADATA_KEY]), path)
+        predictor = _build(header, tensors)
+    except UserError as error:
+        raise UserError(f"{str(path)!r}: {error}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{str(path)!r} is damaged, its parts do not belong together: {reason}") from error
+    return Bundle(predictor.to(device).eval(), header, tensors.get("mean_target"))
+
+
+def _build(header: dict[str, Any], tensors: dict[str, Tensor]) -> Predictor:
+    """The predictor that a header describes, with its tensors."""
     meta = FieldMeta.from_dict(header["meta"])
     model = build_model(header["model"]["name"], **header["model"]["arguments"])
     predictor = Predictor(model, Normalizer(meta), meta)
     for part, module in (("model.", model), ("normalizer.", predictor.normalizer)):
         module.load_state_dict(_part(tensors, part), assign=True)
-    predictor = predictor.to(device).eval()
-    return Bundle(predictor, header, tensors.get("mean_target"))
+    return predictor
 
 
 def _locate(source: str | Path) -> Path:
@@ -271,7 +281,7 @@ def _from_hub(repository: str) -> Path:
 
 def _migrate(header: dict[str, Any], path: Path) -> dict[str, Any]:
     version = header.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
         raise UserError(
             f"{str(path)!r} has model file format {version!r}; katops {__version__} reads formats up to "
             f"{FORMAT_VERSION}; update katops"

@@ -4,6 +4,8 @@ Commands import what they need when they run, so that ``katops --help`` does not
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,8 +27,21 @@ DEBUG = "--debug"
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to train, on which data.")]
 ModelFile = Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, a model file or a hub id.")]
+Plugins = Annotated[
+    list[str] | None, typer.Option("--plugin", metavar="FILE.py", help="Run a Python file that registers layers, ...")
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Samples per forward pass.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends a command with a word instead of a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; what was finished is kept")
+        raise typer.Exit(130) from None
 
 
 def _version(show: bool) -> None:
@@ -66,7 +81,8 @@ def train(
     run = load_config(config, [*(overrides or []), *([f"output={output}"] if output else [])])
     from katops import api
 
-    result = api.train(run, resume=resume, overwrite=overwrite, allow_plugins=allow_plugins, console=console)
+    with _interruptible():
+        result = api.train(run, resume=resume, overwrite=overwrite, allow_plugins=allow_plugins, console=console)
     console.print(f"model   {result.directory / 'model.safetensors'}")
     console.print(f"report  {result.directory / 'report.html'}")
 
@@ -82,11 +98,15 @@ def evaluate(
         str, typer.Option(help="auto | all | train | validation | test. auto: test for the training file, else all.")
     ] = "auto",
     batch_size: BatchSize = 16,
+    plugin: Plugins = None,
 ) -> None:
     """Measure a trained model on a file, next to the mean and persistence predictors."""
     from katops import api
+    from katops.plugins import load_plugins
 
-    api.evaluate(model, file, output=output, split=split, batch_size=batch_size, console=console)
+    load_plugins(plugin or [], allowed=True)
+    with _interruptible():
+        api.evaluate(model, file, output=output, split=split, batch_size=batch_size, console=console)
 
 
 @app.command()
@@ -96,11 +116,15 @@ def predict(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.h5", help="Where to write the predictions.")],
     batch_size: BatchSize = 16,
     overwrite: Overwrite = False,
+    plugin: Plugins = None,
 ) -> None:
     """Apply a trained model to every sample of a file, in physical units."""
     from katops import api
+    from katops.plugins import load_plugins
 
-    path = api.predict(model, file, output, batch_size=batch_size, overwrite=overwrite, console=console)
+    load_plugins(plugin or [], allowed=True)
+    with _interruptible():
+        path = api.predict(model, file, output, batch_size=batch_size, overwrite=overwrite, console=console)
     console.print(f"wrote {path}")
 
 
@@ -118,22 +142,15 @@ def generate(
 
     Every option of the problem is an option here: katops generate darcy --resolution 64 --variant rough ...
     """
-    from katops.generators import generate as generate_file
+    from katops.generators import create_problem
+    from katops.generators.writer import write
     from katops.progress import bar
 
     options = _problem_options(context.args)
     there = output.exists() and not overwrite
-    with bar(console, f"generating {problem}") as progress:
-        path = generate_file(
-            problem,
-            output,
-            samples=samples,
-            seed=seed,
-            workers=workers,
-            overwrite=overwrite,
-            progress=progress,
-            **options,
-        )
+    with _interruptible(), bar(console, f"generating {problem}") as progress:
+        recipe = create_problem(problem, **options)
+        path = write(recipe, samples, seed, output, workers, progress=progress, overwrite=overwrite)
     console.print(f"{path}: {samples} samples of {problem}{', already complete' if there else ''}", soft_wrap=True)
 
 
@@ -152,7 +169,10 @@ def _problem_options(arguments: list[str]) -> dict[str, Any]:
             if not rest or rest[0].startswith("--"):
                 raise UserError(f"the option {key} needs a value")
             value = rest.pop(0)
-        options[name.replace("-", "_")] = yaml.safe_load(value)
+        try:
+            options[name.replace("-", "_")] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"the value of {key} cannot be read: {value!r}") from None
     return options
 
 
@@ -196,9 +216,6 @@ def main() -> None:
             raise
         Console(stderr=True).print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; what was finished is kept")
-        sys.exit(130)
     except Exception as error:
         if debug:
             raise

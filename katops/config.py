@@ -19,6 +19,7 @@ _NOT_A_SECTION = re.compile(r"a valid dictionary or instance of \w+")
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0.0, le=1.0)]
 """A number of samples (integer) or a fraction of them (0.0 to 1.0)."""
 
@@ -68,7 +69,7 @@ class SplitConfig(Section):
     train: Share | None = None
     validation: Share = 0.1
     test: Share | None = None
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
 
 class GenerateConfig(BaseModel):
@@ -78,7 +79,7 @@ class GenerateConfig(BaseModel):
 
     problem: str
     samples: PositiveInt
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     @property
     def options(self) -> dict[str, Any]:
@@ -120,8 +121,8 @@ class TrainConfig(Section):
     epochs: PositiveInt = 100
     batch_size: PositiveInt = 16
     loss: NamedComponent = Component(name="relative_l2")
-    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
+    learning_rate: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1e-4
     schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
     gradient_clip: Annotated[float, Field(gt=0.0)] | None = 1.0
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
@@ -141,7 +142,7 @@ class RunConfig(Section):
     """One run, as written in one YAML file."""
 
     name: str
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     output: str | None = None
     plugins: list[str] = []
     data: DataConfig
@@ -194,7 +195,8 @@ class _Source:
 
     def __call__(self, keys: tuple[str, ...]) -> str:
         dotted = ".".join(keys)
-        if any(override.split("=", 1)[0].startswith(dotted) for override in self.overrides):
+        written = [override.split("=", 1)[0] for override in self.overrides]
+        if any(key == dotted or key.startswith(f"{dotted}.") or dotted.startswith(f"{key}.") for key in written):
             return f"{dotted} (command line)"
         line, node = None, self.tree
         for key in keys:
@@ -218,7 +220,7 @@ def parse_config(values: dict[str, Any], source: Any = None) -> RunConfig:
     """
     locate = source or ".".join
     try:
-        config = RunConfig(**values)
+        config = RunConfig.model_validate(values)
     except ValidationError as error:
         raise UserError(_sentence(error, values, locate)) from error
     _check_together(config, locate)

@@ -1,5 +1,6 @@
 """A user's own layers, models and problems: Python files that register them, run only where the user says so."""
 
+import hashlib
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -26,7 +27,8 @@ def load_plugins(files: Sequence[str], *, allowed: bool) -> None:
         path = Path(file)
         if not path.is_file():
             raise UserError(f"plugins: there is no file {file!r}")
-        name = f"katops_plugin_{path.stem}"
+        # Two files may have the same name; the same file is run once.
+        name = f"katops_plugin_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
         if name in sys.modules:
             continue
         spec = importlib.util.spec_from_file_location(name, path)

@@ -21,12 +21,14 @@ class Record:
         factory: builds the thing; its signature is the list of allowed options.
         summary: one line for ``katops models`` and the documentation.
         paper: where it was published, empty if nowhere.
+        kind: for layers, the slot they fit: "activation", "norm", "channel mixer" or "space mixer".
     """
 
     name: str
     factory: Callable[..., Any]
     summary: str
     paper: str = ""
+    kind: str = ""
 
 
 class Registry:
@@ -40,7 +42,7 @@ class Registry:
         self.kind = kind
         self._records: dict[str, Record] = {}
 
-    def register(self, name: str, *, summary: str, paper: str = "") -> Callable[[Callable], Callable]:
+    def register(self, name: str, *, summary: str, paper: str = "", kind: str = "") -> Callable[[Callable], Callable]:
         """Decorator that registers a class or a function under ``name`` and returns it unchanged.
 
         Raises:
@@ -51,7 +53,7 @@ class Registry:
             raise ValueError(f"the {self.kind} {name!r} is registered already; choose another name")
 
         def decorate(factory: Callable) -> Callable:
-            self._records[name] = Record(name, factory, summary, paper)
+            self._records[name] = Record(name, factory, summary, paper, kind)
             return factory
 
         return decorate

@@ -89,6 +89,19 @@ def test_a_wrong_shape_is_told_with_the_names_of_the_axes(shape: tuple[int, ...]
         make(STEADY).predict(np.zeros(shape, np.float32))
 
 
+@pytest.mark.parametrize("steps_in", [1, 2])
+@pytest.mark.parametrize("steps_out", [1, 3])
+def test_named_prediction_is_the_stacked_one_taken_apart(steps_in: int, steps_out: int) -> None:
+    channels = (Channel("u"), Channel("v"))
+    meta = FieldMeta("two", channels, channels, (Axis("x"),), steps_in=steps_in, steps_out=steps_out, time_step=1.0)
+    predictor = make(meta)
+    raw = torch.randn(4, steps_in, 2, 9)
+    stacked = predictor.predict(raw)
+    named = predictor.predict({"v": raw[:, :, 1], "u": raw[:, :, 0]})
+    for index, name in enumerate(("u", "v")):
+        torch.testing.assert_close(named[name], stacked[:, :, index])
+
+
 def test_a_missing_channel_is_named() -> None:
     with pytest.raises(UserError, match=r"lacks the channels \['f'\]"):
         make(STEADY).predict({"a": np.zeros((1, 8, 8))})
@@ -134,6 +147,23 @@ def test_a_cut_file_is_refused(tmp_path: Path, keep: int) -> None:
         load(path)
 
 
+@pytest.mark.parametrize("header", ['{"format_version": 1}', "not json", "[]", '{"format_version": 0}', '{"a": 1}'])
+def test_a_damaged_header_is_told_in_one_sentence(tmp_path: Path, header: str) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors", metadata={METADATA_KEY: header})
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        load(tmp_path)
+
+
+def test_missing_weights_are_told_in_one_sentence(tmp_path: Path) -> None:
+    path = save(tmp_path, make(STEADY))
+    tensors = load_file(path)
+    metadata = {METADATA_KEY: json.dumps(load(path).header)}
+    del tensors["normalizer.input_mean"]
+    save_file(tensors, path, metadata=metadata)
+    with pytest.raises(UserError, match="its parts do not belong together"):
+        load(path)
+
+
 def test_a_newer_format_and_a_foreign_file_are_told_apart(tmp_path: Path) -> None:
     save_file({"a": torch.ones(1)}, tmp_path / "foreign.safetensors")
     with pytest.raises(UserError, match="without a katops header"):
@@ -151,7 +181,7 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_a_hub_id_resolves_through_the_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_id_resolves_through_the_hub_cache(tmp_path: Path) -> None:
     """The layout of huggingface_hub's cache, filled by hand; the hub itself is never asked."""
     commit = "0123456789abcdef0123456789abcdef01234567"
     repository = tmp_path / "models--someone--darcy"
@@ -159,8 +189,6 @@ def test_a_hub_id_resolves_through_the_hub_cache(tmp_path: Path, monkeypatch: py
     save(repository / "snapshots" / commit, predictor)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     raw = torch.randn(1, 2, 8, 8)
     script = "import sys, katops, torch; b = katops.load('someone/darcy'); print(b.meta.name)"
     environment = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}

@@ -122,10 +122,11 @@ class FieldDataset(Dataset):
 def _index(layout: FileLayout, window: Window) -> WindowIndex:
     one_each = np.ones(layout.n_samples, dtype=np.int64)
     if not layout.time_dependent:
-        if (window.n_in, window.n_out, window.gap, window.every) != (1, 1, 0, 1):
+        if window != Window():
             raise UserError(
-                f"{layout.path}: no channel has a time axis, so the window must be n_in 1, n_out 1, gap 0, every 1; "
-                f"given: n_in {window.n_in}, n_out {window.n_out}, gap {window.gap}, every {window.every}"
+                f"{layout.path}: no channel has a time axis, so the window must be n_in 1, n_out 1, gap 0, stride 1, "
+                f"every 1; given: n_in {window.n_in}, n_out {window.n_out}, gap {window.gap}, stride {window.stride}, "
+                f"every {window.every}"
             )
         return WindowIndex(one_each)
     try:

@@ -114,8 +114,8 @@ def _axis_names(path: Path, items: dict[str, h5py.Dataset], statement: Statement
     if statement.axes is not None:
         return _check_stated(path, statement.axes)
     ranks = sorted({item.ndim for item in items.values()})
-    if ranks in ([2], [3]):
-        return ("sample", *SPACE[: ranks[0] - 1])
+    if ranks == [2]:
+        return ("sample", "x")
     shapes = ", ".join(f"{name} {item.shape}" for name, item in items.items())
     guesses = _possible_statements(ranks)
     if not guesses:

@@ -66,10 +66,10 @@ def describe(
     - Arrays are (sample, \\*space) or (sample, time, \\*space), 1 to 3 spatial axes, one array per scalar channel.
     - ``axes`` names the axes, e.g. ``[sample, time, x]``. An array with one axis less than a statement with ``time``
       is constant in time.
-    - Without ``axes`` every stated array must have the same rank, and rank 2 is (sample, x), rank 3 is (sample, x, y),
-      steady. Rank 3 can also be time dependent in 1-D; only ``axes`` can say so. Everything else is ambiguous
-      (a fourth axis may be time or z, arrays of different rank may have a time axis or a channel axis) and is refused
-      until ``axes`` is stated. So is a channel that is both input and output of a steady problem.
+    - Without ``axes`` every stated array must have rank 2, which is (sample, x). Everything else is ambiguous (the
+      second axis of rank 3 may be x or time, a fourth axis may be time or z, arrays of different rank may have a time
+      axis or a channel axis) and is refused until ``axes`` is stated. So is a channel that is both input and output of
+      a steady problem.
     - The domain is the unit interval, square or cube; grid ``cell_centres`` and boundary ``dirichlet`` unless stated.
 
     Args:

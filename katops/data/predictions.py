@@ -10,8 +10,13 @@ import numpy as np
 
 from katops.data.dataset import FieldDataset
 from katops.data.writing import StoredField, create_layout, layout_file
-from katops.fields import FieldMeta
+from katops.errors import UserError
+from katops.fields import Channel, FieldMeta
 from katops.files import atomic_path
+
+
+def _stored(channel: Channel, shape: tuple[int, ...]) -> StoredField:
+    return StoredField("output", channel.unit, shape)
 
 
 def write_predictions(
@@ -36,9 +41,13 @@ def write_predictions(
         ``path``.
     """
     frames = (meta.steps_out,) if meta.steps_out > 1 else ()
-    fields = {c.name: StoredField("output", c.unit, (*frames, *dataset.space)) for c in meta.outputs}
+    # A slash in the name of an array is a folder to HDF5.
+    fields = {c.name.strip("/").replace("/", "_"): _stored(c, (*frames, *dataset.space)) for c in meta.outputs}
+    if len(fields) < len(meta.outputs):
+        raise UserError(f"the output channels {[c.name for c in meta.outputs]} cannot be told apart as array names")
     step = dataset.meta.time_step
-    times = np.arange(1, meta.steps_out + 1) * step if frames and step else None
+    # Counted from the last input frame.
+    times = (dataset.window.gap + 1 + np.arange(meta.steps_out)) * step if frames and step else None
     with atomic_path(path) as temporary, layout_file(temporary) as file:
         arrays = create_layout(
             file.hdf5,

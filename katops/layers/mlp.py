@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from katops.registry import LAYERS
 
-LAYERS.register("linear", summary="channel mixer: y = W x + b")(nn.Linear)
+LAYERS.register("linear", kind="channel mixer", summary="y = W x + b")(nn.Linear)
 
 
-@LAYERS.register("mlp", summary="channel mixer: one hidden layer, y = W2 act(W1 x + b1) + b2")
+@LAYERS.register("mlp", kind="channel mixer", summary="one hidden layer, y = W2 act(W1 x + b1) + b2")
 class MLP(nn.Module):
     """y = W2 act(W1 x + b1) + b2 on the last axis, (..., in_features) -> (..., out_features).
 

@@ -54,7 +54,8 @@ class Smoothing(nn.Module):
 
 @LAYERS.register(
     "multigrid",
-    summary="space mixer: one multigrid V-cycle with learned stencils, any grid size and boundary",
+    kind="space mixer",
+    summary="one multigrid V-cycle with learned stencils, any grid size and boundary",
     paper="arXiv:2310.19809",
 )
 class MultigridCycle(nn.Module):

@@ -10,7 +10,10 @@ from katops.registry import LAYERS
 
 
 @LAYERS.register(
-    "group_norm", summary="norm: mean and variance over groups of channels and all points", paper="arXiv:1803.08494"
+    "group_norm",
+    kind="norm",
+    summary="mean and variance over groups of channels and all points",
+    paper="arXiv:1803.08494",
 )
 class GroupNorm(nn.GroupNorm):
     """y = (x - mean) / sqrt(variance + 1e-5) * weight + bias, moments per sample over (channels of a group, \\*space).
@@ -30,7 +33,7 @@ class GroupNorm(nn.GroupNorm):
 
 
 @LAYERS.register(
-    "layer_norm", summary="norm: mean and variance over the channels of each point", paper="arXiv:1607.06450"
+    "layer_norm", kind="norm", summary="mean and variance over the channels of each point", paper="arXiv:1607.06450"
 )
 class ChannelLayerNorm(nn.LayerNorm):
     """y = (x - mean) / sqrt(variance + 1e-5) * weight + bias, moments over the channels of each grid point.

@@ -45,6 +45,8 @@ def register_operator(*, summary: str, paper: str = "") -> Callable[[Callable], 
             cache_dir: str | Path | None = None,
             **options: Any,
         ) -> nn.Module:
+            if "in_chans" in options:  # timm's name for the same thing
+                options["in_channels"] = options.pop("in_chans")
             weights = (pretrained_cfg_overlay or {}).get("file")
             if pretrained_cfg is not None or (pretrained and weights is None):
                 raise UserError(
@@ -55,7 +57,7 @@ def register_operator(*, summary: str, paper: str = "") -> Callable[[Callable], 
             arguments = plain_options(options)
             model.recipe = None if arguments is None else {"name": name, "arguments": arguments}
             if pretrained:
-                load_checkpoint(model, weights)
+                load_checkpoint(model, weights, weights_only=True)
             return model
 
         build.__signature__ = inspect.signature(model_class)

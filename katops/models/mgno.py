@@ -34,7 +34,8 @@ class MgNO(nn.Module):
         in_channels, out_channels: channels of input and output.
         hidden_channels: width of the functions between the layers.
         n_layers: number of layers.
-        schedule: (pre, post) smoothing steps per level, finest first; its length is the number of grids.
+        schedule: (pre, post) smoothing steps per level, finest first; its length is the number of grids; five levels
+            as in :data:`SCHEDULE` by default.
         boundary: ``dirichlet``, ``neumann`` or ``periodic`` for all sides, or per axis, or per side of each axis.
         spatial_dims: 1, 2 or 3; by default the number of axes spelled out in ``boundary``, or 2.
         act_layer: activation, called without arguments.
@@ -42,7 +43,7 @@ class MgNO(nn.Module):
         mlp_layer: channel mixer beside each V-cycle, called with (in_features, out_features), acts on the last axis.
         pointwise: whether there is such a channel mixer.
         space_mixer: replaces the V-cycle; called with (in_channels, out_channels, boundary=...). The options of the
-            V-cycle (``schedule``, ``norm_layer``, ``bias``, ``published_*``) then have no meaning.
+            V-cycle (``schedule``, ``norm_layer``, ``bias``, ``published_*``) are then refused.
         bias: a constant per channel in every smoothing stencil.
         add_input: y = Q u_L + x, for problems whose output is close to their input.
         published_widths, published_norm_grid: layout of published weights, see :class:`katops.layers.MultigridCycle`.
@@ -58,7 +59,7 @@ class MgNO(nn.Module):
         *,
         hidden_channels: int = 32,
         n_layers: int = 4,
-        schedule: Sequence[Sequence[int]] = SCHEDULE,
+        schedule: Sequence[Sequence[int]] | None = None,
         boundary: Boundary = "dirichlet",
         spatial_dims: int | None = None,
         act_layer: Callable[[], nn.Module] = nn.GELU,
@@ -88,14 +89,23 @@ class MgNO(nn.Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.boundary = normalise_boundary(boundary, spatial_dims or number_of_axes(boundary))
         self.add_input = add_input
+        if not pointwise and mlp_layer is not nn.Linear:
+            raise UserError("MgNO: mlp_layer has no effect with pointwise=False; leave one of them out")
         widths = [in_channels] + [hidden_channels] * n_layers
-        cycle = {
+        given = {
             "schedule": schedule,
             "norm_layer": norm_layer,
             "bias": bias,
             "published_widths": published_widths,
             "published_norm_grid": published_norm_grid,
         }
+        idle = [name for name, value in given.items() if value] if space_mixer else []
+        if idle:
+            raise UserError(
+                f"MgNO: {', '.join(idle)} belong to the V-cycle and have no effect with another space_mixer; give them "
+                f"as options of the space_mixer"
+            )
+        cycle = {**given, "schedule": SCHEDULE if schedule is None else schedule}
         mixer, options = (MultigridCycle, cycle) if space_mixer is None else (space_mixer, {})
         pairs = list(pairwise(widths))
         self.mixers = nn.ModuleList(mixer(*pair, boundary=self.boundary, **options) for pair in pairs)
@@ -140,7 +150,7 @@ def mgno_small(**options: Any) -> MgNO:
 @register_operator(summary="multigrid neural operator, 6 layers of width 64", paper=PAPER)
 def mgno_base(**options: Any) -> MgNO:
     """For a GPU, and grids of 128 points per axis and more."""
-    return MgNO(**{"hidden_channels": 64, "n_layers": 6, "schedule": (*SCHEDULE[:-1], (1, 0), SCHEDULE[-1]), **options})
+    return MgNO(**{"hidden_channels": 64, "n_layers": 6, **options})
 
 
 def from_published(

@@ -15,7 +15,13 @@ from typing import Any
 from katops.errors import UserError, did_you_mean
 from katops.registry import LAYERS
 
-SLOTS = ("act_layer", "norm_layer", "mlp_layer", "space_mixer")
+SLOTS = {
+    "act_layer": "activation",
+    "norm_layer": "norm",
+    "mlp_layer": "channel mixer",
+    "space_mixer": "space mixer",
+}
+"""The options that take a layer, and the kind of layer that fits."""
 
 
 def resolve_options(options: Mapping[str, Any], target: Callable, owner: str) -> dict[str, Any]:
@@ -68,7 +74,12 @@ def _resolve_slot(slot: str, value: Any) -> Any:
     name = options.pop("name", None)
     if not isinstance(name, str):
         raise UserError(f"{slot} {dict(value)!r} names no layer; write {{'name': ..., options ...}}")
-    factory = LAYERS[name].factory
+    record = LAYERS[name]
+    if record.kind != SLOTS[slot]:
+        fitting = ", ".join(other.name for other in LAYERS if other.kind == SLOTS[slot])
+        given = f"kind {record.kind!r}" if record.kind else "no kind"
+        raise UserError(f"{slot} takes a layer of kind {SLOTS[slot]!r}, {name!r} has {given}; allowed: {fitting}")
+    factory = record.factory
     options = resolve_options(options, factory, f"layer {name!r} in {slot}")
     return partial(factory, **options) if options else factory
 

@@ -137,6 +137,6 @@ class FiniteLoss(lightning.Callback):
         samples = sorted(set(batch.index[:, 0].tolist())) if batch.index is not None else []
         raise UserError(
             f"the training loss became {float(outputs['loss'])} in epoch {trainer.current_epoch + 1}, step "
-            f"{trainer.global_step}, on samples {samples}; lower train.learning_rate, or continue from the last "
-            f"checkpoint with --resume and a smaller train.gradient_clip"
+            f"{trainer.global_step}, on samples {samples}; train into another folder with a lower train.learning_rate "
+            f"or a smaller train.gradient_clip"
         )

@@ -1,7 +1,7 @@
 """From the ``data`` section of a configuration to data sets, splits and statistics, checked before any training."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from katops.data.normalize import Fit, fit_normalizer, reading_batch_size
 from katops.data.windows import Window
 from katops.errors import UserError
 from katops.fields import FieldMeta
-from katops.generators import generate
+from katops.generators import create_problem
+from katops.generators.writer import write
 
 CheckProgress = Callable[[int, int], None]
 
@@ -113,29 +114,19 @@ def open_run_data(config: DataConfig, batch_size: int, generation_progress: Chec
             larger than the training part; a test file has other channels or axes than the training file.
     """
     if config.generate:
-        generate(
-            config.generate.problem,
-            config.file,
-            samples=config.generate.samples,
-            seed=config.generate.seed,
-            progress=generation_progress,
-            **config.generate.options,
-        )
+        wanted = config.generate
+        problem = create_problem(wanted.problem, **wanted.options)
+        _share_out(config, wanted.samples)
+        write(problem, wanted.samples, wanted.seed, config.file, progress=generation_progress)
     dataset = open_dataset(config.file, config)
-    parts = split(
-        dataset.layout.n_samples,
-        train=config.split.train,
-        validation=config.split.validation,
-        test=_test_share(config),
-        seed=config.split.seed,
-    )
+    parts = _share_out(config, dataset.layout.n_samples)
     windows = len(dataset.of_samples(parts.train))
     if batch_size > windows:
         raise UserError(
             f"train.batch_size is {batch_size}, but the training part of {config.file} has {windows} windows; "
             f"make the batch smaller or data.split.train larger"
         )
-    tests = tuple(_test_set(path, config, dataset) for path in config.test_files)
+    tests = _named_apart([_test_set(path, config, dataset) for path in config.test_files])
     if not tests and len(parts.test):
         path = Path(config.file)
         tests = (TestSet(path.name, dataset, dataset.of_samples(parts.test), path),)
@@ -151,7 +142,28 @@ def open_dataset(path: str | Path, config: DataConfig) -> FieldDataset:
     layout = describe(path, **statement(config))
     if not layout.outputs:
         raise UserError(f"{path} has no output channels to learn; name them in data.outputs")
+    if config.time_step is not None and not layout.time_dependent:
+        raise UserError(f"data.time_step is {config.time_step}, but no channel of {path} has a time axis; leave it out")
     return FieldDataset(layout, window=Window(**config.window.model_dump()), subsample=config.subsample)
+
+
+def _share_out(config: DataConfig, samples: int) -> Split:
+    return split(
+        samples,
+        train=config.split.train,
+        validation=config.split.validation,
+        test=_test_share(config),
+        seed=config.split.seed,
+    )
+
+
+def _named_apart(tests: list[TestSet]) -> tuple[TestSet, ...]:
+    """Test sets with different names: the name of the file, or its path where two files have the same name."""
+    names = [test.name for test in tests]
+    named = [test if names.count(test.name) == 1 else replace(test, name=str(test.path)) for test in tests]
+    if len({test.name for test in named}) < len(named):
+        raise UserError(f"data.test_files names a file twice: {', '.join(test.name for test in named)}")
+    return tuple(named)
 
 
 def _test_share(config: DataConfig) -> int | float | None:

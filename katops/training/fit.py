@@ -14,27 +14,50 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
-from katops.bundle import Bundle, Predictor, save, versions
+from katops.bundle import Bundle, Predictor, load, save
 from katops.config import Component, RunConfig, TrainConfig
 from katops.data.loader import batch_loader
 from katops.data.normalize import Fit
-from katops.errors import UserError, did_you_mean
+from katops.errors import UserError
+from katops.fields import FieldMeta
 from katops.files import write_text
 from katops.models.build import build_model
-from katops.models.options import allowed_options
+from katops.models.options import resolve_options
 from katops.registry import METRICS
 from katops.training.callbacks import AtomicCheckpointIO, EpochLog, FiniteLoss, RandomState
 from katops.training.data import RunData, statement
+from katops.training.directory import CHECKPOINTS, CONFIG_FILE, LOG_FILE
 from katops.training.optim import total_steps
 from katops.training.task import MONITOR, OperatorTask
 
-CONFIG_FILE = "config.yaml"
-LOG_FILE = "log.csv"
-CHECKPOINTS = "checkpoints"
-FREE_ON_RESUME = ("name", "output", "report", "plugins", "train.device", "train.max_steps", "data.workers")
+FREE_ON_RESUME = ("name", "output", "report", "plugins", "train.device", "data.workers")
 """Keys that may differ between a run and its continuation; everything else would make it another run."""
+
+
+def check_run(config: RunConfig, meta: FieldMeta) -> None:
+    """Everything that can be wrong with the model, the loss and the device, found before any data are read.
+
+    The model is built without memory for its weights.
+
+    Raises:
+        UserError: a name or an option does not exist or does not fit the fields, or the device is not there.
+    """
+    build_loss(config.train.loss)
+    check_device(config.train)
+    with torch.device("meta"):
+        _build(config, meta)
+
+
+def _build(config: RunConfig, meta: FieldMeta) -> nn.Module:
+    try:
+        return build_model(config.model.name, meta=meta, **config.model.options)
+    except UserError as error:
+        raise UserError(f"model: {error}") from error
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"model: {config.model.name} cannot be built with these options: {reason}") from error
 
 
 def build_predictor(config: RunConfig, data: RunData, fit: Fit) -> Predictor:
@@ -44,13 +67,7 @@ def build_predictor(config: RunConfig, data: RunData, fit: Fit) -> Predictor:
         UserError: the model or one of its options does not exist or does not fit the data.
     """
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    try:
-        model = build_model(config.model.name, meta=data.meta, **config.model.options)
-    except UserError as error:
-        raise UserError(f"model: {error}") from error
-    except (ValueError, TypeError) as error:
-        raise UserError(f"model: {config.model.name} cannot be built with these options: {error}") from error
-    predictor = Predictor(model, fit.normalizer, data.meta)
+    predictor = Predictor(_build(config, data.meta), fit.normalizer, data.meta)
     sample = data.dataset.__getitems__(data.train_windows[:1])
     with torch.no_grad():
         predictor.eval()(sample.x, sample.time)
@@ -64,14 +81,11 @@ def build_loss(component: Component) -> Callable[[Tensor, Tensor], Tensor]:
         UserError: the name or an option is unknown.
     """
     metric = METRICS[component.name].factory
-    allowed = [name for name in allowed_options(metric) if name not in ("prediction", "target")]
-    for option in component.options:
-        if option not in allowed:
-            raise UserError(
-                f"train.loss: unknown option {option!r} of {component.name!r}{did_you_mean(option, allowed)} "
-                f"Allowed: {', '.join(allowed) or 'none'}."
-            )
-    return functools.partial(metric, **component.options)
+    internal = ("prediction", "target", "n_axes")
+    for option in internal:
+        if option in component.options:
+            raise UserError(f"train.loss: {option!r} of {component.name!r} is set by katops; leave it out")
+    return functools.partial(metric, **resolve_options(component.options, metric, f"train.loss {component.name!r}"))
 
 
 def train_model(
@@ -89,24 +103,25 @@ def train_model(
     predictor = build_predictor(config, data, fit)
     loss = build_loss(config.train.loss)
     checkpoint = directory / CHECKPOINTS / "last.ckpt"
-    resuming = resume and checkpoint.is_file()
-    if resuming:
+    saved = None
+    if resume and checkpoint.is_file():
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
         _check_same_run(config, directory / CONFIG_FILE)
+        if saved["data_fingerprint"] != data.fingerprint:
+            raise UserError(
+                f"cannot resume {directory}: {config.data.file} is not the file that its training began with; "
+                f"put that one back, or train into another folder with --output"
+            )
     write_text(directory / CONFIG_FILE, config.to_yaml())
-    task = OperatorTask(predictor, loss, config.train, total_steps(config.train, len(data.train_windows)))
+    steps = total_steps(config.train, len(data.train_windows))
+    task = OperatorTask(predictor, loss, config.train, steps, data.fingerprint)
     with _quiet_lightning():
         trainer, log = _trainer(config, data, console, progress)
     started = time.monotonic()
-    with _quiet_lightning():
-        trainer.fit(
-            task,
-            _loader(config, data, shuffle=True),
-            _loader(config, data, shuffle=False) if len(data.validation_windows) else None,
-            ckpt_path=checkpoint if resuming else None,
-            weights_only=True,
-        )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    if saved is not None and _stopped_early(saved, config.train):
+        log.load_state_dict(saved["callbacks"][log.state_key])
+    else:
+        _fit(trainer, task, config, data, checkpoint if saved else None)
     training = {
         "epochs": config.train.epochs,
         "epochs_run": len(log.rows),
@@ -115,9 +130,35 @@ def train_model(
         **_load_best(predictor, trainer, directory / CHECKPOINTS, log),
     }
     predictor.cpu().float().eval()
-    header = {"training": training, "data": _data_header(config, data), "versions": versions()}
+    header = {"training": training, "data": _data_header(config, data)}
     save(directory, predictor, mean_target=fit.target_mean, **header)
-    return Bundle(predictor, header, fit.target_mean)
+    return load(directory)
+
+
+def _fit(
+    trainer: lightning.Trainer, task: OperatorTask, config: RunConfig, data: RunData, checkpoint: Path | None
+) -> None:
+    """Run the trainer; Ctrl-C ends it as KeyboardInterrupt, the last checkpoint being whole."""
+    try:
+        with _quiet_lightning():
+            trainer.fit(
+                task,
+                _loader(config, data, shuffle=True),
+                _loader(config, data, shuffle=False) if len(data.validation_windows) else None,
+                ckpt_path=checkpoint,
+                weights_only=True,
+            )
+    except SystemExit:  # Lightning's own answer to Ctrl-C would end a notebook's kernel
+        if not trainer.interrupted:
+            raise
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def _stopped_early(checkpoint: dict[str, Any], train: TrainConfig) -> bool:
+    """Whether the run that left this checkpoint had ended by early stopping."""
+    states = [state for key, state in checkpoint["callbacks"].items() if key.startswith("EarlyStopping")]
+    return train.early_stopping is not None and any(state["wait_count"] >= state["patience"] for state in states)
 
 
 def _loader(config: RunConfig, data: RunData, *, shuffle: bool) -> Any:
@@ -133,7 +174,6 @@ def _loader(config: RunConfig, data: RunData, *, shuffle: bool) -> Any:
 
 def _trainer(config: RunConfig, data: RunData, console: Console, progress: bool) -> tuple[lightning.Trainer, EpochLog]:
     train, folder = config.train, config.directory / CHECKPOINTS
-    _check_device(train)
     validate = bool(len(data.validation_windows))
     live = progress and console.is_terminal
     log = EpochLog(config.directory / LOG_FILE, None if live or not progress else _plain_print(console))
@@ -167,7 +207,7 @@ def _trainer(config: RunConfig, data: RunData, console: Console, progress: bool)
     return trainer, log
 
 
-def _check_device(train: TrainConfig) -> None:
+def check_device(train: TrainConfig) -> None:
     """Refuse what this machine cannot do, in words of the configuration."""
     gpu = torch.cuda.is_available()
     if train.device == "cuda" and not gpu:
@@ -229,6 +269,7 @@ def _data_header(config: RunConfig, data: RunData) -> dict[str, Any]:
         "file": config.data.file,
         "fingerprint": data.fingerprint,
         "samples": data.dataset.layout.n_samples,
+        "plugins": list(config.plugins),
         "space": list(data.dataset.space),
         "statement": statement(config.data),
         "window": config.data.window.model_dump(),

@@ -27,16 +27,27 @@ class OperatorTask(lightning.LightningModule):
         loss: maps (prediction, target), each (batch, channel, \\*space), to one value per sample.
         config: the ``train`` section.
         steps: optimiser steps of the whole training, for the schedule.
+        fingerprint: of the training data; kept in checkpoints, so that a run is never continued on other data.
     """
 
     def __init__(
-        self, predictor: Predictor, loss: Callable[[Tensor, Tensor], Tensor], config: TrainConfig, steps: int
+        self,
+        predictor: Predictor,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        config: TrainConfig,
+        steps: int,
+        fingerprint: str,
     ) -> None:
         super().__init__()
         self.predictor = predictor
         self.loss = loss
         self.config = config
         self.steps = steps
+        self.fingerprint = fingerprint
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember the training data."""
+        checkpoint["data_fingerprint"] = self.fingerprint
 
     def training_step(self, batch: FieldSample, batch_index: int) -> Tensor:
         """Mean loss of one batch."""

@@ -79,3 +79,9 @@ def write_plain(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def plane() -> dict[str, list[str]]:
+    """The statement that a plain file holds steady fields in the plane, a -> b."""
+    return {"inputs": ["a"], "outputs": ["b"], "axes": ["sample", "x", "y"]}

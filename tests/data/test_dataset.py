@@ -61,7 +61,7 @@ def test_a_period_is_never_cut_by_subsampling():
 
 
 def test_subsampling_real_darcy_data_gives_the_published_coarse_file(shared):
-    statement = {"inputs": ["x"], "outputs": ["y"], "grid": "periodic_nodes"}
+    statement = {"inputs": ["x"], "outputs": ["y"], "axes": ["sample", "x", "y"], "grid": "periodic_nodes"}
     fine = FieldDataset(describe(shared / "data/pde/darcy_test_32.h5", **statement), subsample=2)
     coarse = FieldDataset(describe(shared / "data/pde/darcy_test_16.h5", **statement))
     fine_batch, coarse_batch = (dataset.__getitems__(range(50)) for dataset in (fine, coarse))
@@ -125,10 +125,10 @@ def test_the_samples_of_a_part_are_all_their_windows(moving):
     assert batch.index.tolist() == [[m, s] for m in (6, 2) for s in (0, 2, 4)]
 
 
-def test_values_that_are_not_finite_are_refused_unless_allowed(write_plain):
+def test_values_that_are_not_finite_are_refused_unless_allowed(write_plain, plane):
     values = np.ones((3, 12, 20))
     values[1, 5, 5] = np.nan
-    layout = describe(write_plain(a=np.ones((3, 12, 20)), b=values), inputs=["a"], outputs=["b"])
+    layout = describe(write_plain(a=np.ones((3, 12, 20)), b=values), **plane)
     with pytest.raises(UserError, match="sample 1 of channel 'b'"):
         FieldDataset(layout)[1]
     assert FieldDataset(layout, allow_nonfinite=True)[1].y.isnan().sum() == 1

@@ -61,7 +61,13 @@ def test_the_name_of_a_file_changes_nothing(steady, tmp_path):
 
 
 def test_real_darcy_data_is_read_as_a_steady_plane(shared):
-    layout = describe(shared / "data/pde/darcy_train_16.h5", inputs=["x"], outputs=["y"], grid="periodic_nodes")
+    layout = describe(
+        shared / "data/pde/darcy_train_16.h5",
+        inputs=["x"],
+        outputs=["y"],
+        axes=["sample", "x", "y"],
+        grid="periodic_nodes",
+    )
     assert (layout.format, layout.n_samples, layout.space) == ("plain", 1000, (16, 16))
     assert not layout.time_dependent
     assert layout.inputs[0].dtype == "|u1"
@@ -77,39 +83,43 @@ def test_real_burgers_data_needs_its_axes_stated(shared):
     assert [array.has_time for array in (*layout.inputs, *layout.outputs)] == [False, True]
 
 
-@pytest.mark.parametrize(
-    ("shapes", "names"),
-    [
-        ({"a": (4, 12), "b": (4, 12)}, ("x",)),
-        ({"a": (4, 12, 20), "b": (4, 12, 20)}, ("x", "y")),
-    ],
-)
-def test_plain_arrays_of_rank_two_and_three_are_steady(write_plain, shapes, names):
-    path = write_plain(**{name: np.ones(shape) for name, shape in shapes.items()})
-    layout = describe(path, inputs=["a"], outputs=["b"])
-    assert tuple(axis.name for axis in layout.meta.axes) == names
+def test_plain_arrays_of_rank_two_are_steady_in_one_dimension(write_plain):
+    layout = describe(write_plain(a=np.ones((4, 12)), b=np.ones((4, 12))), inputs=["a"], outputs=["b"])
+    assert tuple(axis.name for axis in layout.meta.axes) == ("x",)
+    assert (layout.n_samples, layout.space) == (4, (12,))
     assert not layout.time_dependent
 
 
-def test_a_fourth_axis_is_ambiguous_and_both_readings_are_offered(write_plain):
-    path = write_plain(a=np.ones((2, 3, 4, 5)), b=np.ones((2, 3, 4, 5)))
-    with pytest.raises(UserError, match=r"axes: \[sample, time, x, y\] or data\.axes: \[sample, x, y, z\]"):
-        describe(path, inputs=["a"], outputs=["b"])
-    layout = describe(path, inputs=["a"], outputs=["b"], axes=["sample", "x", "y", "z"])
-    assert layout.space == (3, 4, 5)
+@pytest.mark.parametrize(
+    ("shape", "timed", "steady"),
+    [
+        ((4, 12, 20), ["sample", "time", "x"], ["sample", "x", "y"]),
+        ((2, 3, 4, 5), ["sample", "time", "x", "y"], ["sample", "x", "y", "z"]),
+    ],
+)
+def test_the_second_axis_of_rank_three_and_four_is_ambiguous_and_both_readings_are_offered(
+    write_plain, shape, timed, steady
+):
+    path = write_plain(a=np.ones(shape), b=np.ones(shape))
+    offers = f"data.axes: [{', '.join(timed)}] or data.axes: [{', '.join(steady)}]"
+    _refused(re.escape(offers) + "$", path, inputs=["a"], outputs=["b"])
+    for axes, frames, space in ((timed, shape[1], shape[2:]), (steady, 1, shape[1:])):
+        layout = describe(path, inputs=["a"], outputs=["b"], axes=axes)
+        assert (layout.n_frames, layout.space, layout.time_dependent) == (frames, space, "time" in axes)
+        assert [axis.name for axis in layout.meta.axes] == axes[-len(space) :]
 
 
 def test_a_steady_channel_cannot_be_predicted_from_itself(write_plain):
     path = write_plain(u=np.ones((2, 12, 20)))
     with pytest.raises(UserError, match="both input and output"):
-        describe(path, inputs=["u"], outputs=["u"])
+        describe(path, inputs=["u"], outputs=["u"], axes=["sample", "x", "y"])
     assert describe(path, inputs=["u"], outputs=["u"], axes=["sample", "time", "x"]).n_frames == 12
 
 
 @pytest.mark.parametrize("dtype", ["?", "i1", "u2", "i8", "f2", "f4", "f8", ">f4", ">i4"])
-def test_real_element_types_are_accepted(write_plain, dtype):
+def test_real_element_types_are_accepted(write_plain, plane, dtype):
     path = write_plain(a=np.ones((2, 12, 20), dtype), b=np.ones((2, 12, 20), dtype))
-    assert describe(path, inputs=["a"], outputs=["b"]).n_samples == 2
+    assert describe(path, **plane).n_samples == 2
 
 
 def _refused(message: str, path: Path, **statement) -> None:
@@ -151,11 +161,11 @@ def test_a_folder_is_not_a_file(tmp_path):
     _refused("is a folder", tmp_path)
 
 
-def test_a_user_block_before_the_data_is_skipped(tmp_path):
+def test_a_user_block_before_the_data_is_skipped(tmp_path, plane):
     path = tmp_path / "matlab73.mat"
     with h5py.File(path, "w", userblock_size=512) as file:
         file["a"], file["b"] = np.ones((2, 12, 20)), np.ones((2, 12, 20))
-    assert describe(path, inputs=["a"], outputs=["b"]).n_samples == 2
+    assert describe(path, **plane).n_samples == 2
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
@@ -222,12 +232,16 @@ def test_frames_that_are_unevenly_spaced_are_read_with_a_stated_time_step(moving
         ({"a": np.ones((0, 12, 20)), "b": np.ones((0, 12, 20))}, "no sample"),
         ({"a": np.ones((2, 12, 20), complex), "b": np.ones((2, 12, 20))}, "complex128"),
         ({"a": np.zeros((2, 12), "f4,f4"), "b": np.ones((2, 12))}, "only real numbers"),
-        ({"a": np.ones(12), "b": np.ones(12)}, r"must be \(sample, \*space\)"),
-        ({"a": np.ones((2, 3, 4, 5, 6, 7)), "b": np.ones((2, 3, 4, 5, 6, 7))}, r"must be \(sample, \*space\)"),
     ],
 )
-def test_plain_arrays_that_do_not_fit_are_refused(write_plain, arrays, message):
-    _refused(message, write_plain(**arrays), inputs=["a"], outputs=["b"])
+def test_plain_arrays_that_do_not_fit_are_refused(write_plain, plane, arrays, message):
+    _refused(message, write_plain(**arrays), **plane)
+
+
+@pytest.mark.parametrize("shape", [(12,), (2, 3, 4, 5, 6, 7)])
+def test_plain_arrays_of_a_rank_without_a_reading_are_refused(write_plain, shape):
+    path = write_plain(a=np.ones(shape), b=np.ones(shape))
+    _refused(r"must be \(sample, \*space\)", path, inputs=["a"], outputs=["b"])
 
 
 @pytest.mark.parametrize(

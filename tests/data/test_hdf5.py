@@ -44,9 +44,9 @@ def test_any_window_of_any_samples_equals_the_slice_of_the_array(moving, fields,
 
 @pytest.mark.parametrize("dtype", ["?", "u1", "i4", ">i8", "f2", "f4", ">f4", "f8", ">f8"])
 @pytest.mark.parametrize("wanted", ["float32", "float64"])
-def test_every_element_type_is_cast_to_the_wanted_one(write_plain, dtype, wanted):
+def test_every_element_type_is_cast_to_the_wanted_one(write_plain, plane, dtype, wanted):
     values = (np.random.default_rng(0).normal(size=(4, 12, 20)) * 5).astype(dtype)
-    layout = describe(write_plain(a=values, b=values), inputs=["a"], outputs=["b"])
+    layout = describe(write_plain(a=values, b=values), **plane)
     read = FieldFile(layout, dtype=wanted).read(layout.inputs, np.arange(4), np.zeros(4, int))
     assert read.dtype == wanted
     np.testing.assert_array_equal(read[:, 0, 0], values.astype(wanted))
@@ -161,7 +161,7 @@ def test_a_file_that_changes_while_in_use_is_noticed(steady, change, message):
         reader.read(layout.inputs, np.array([1]), np.array([0]))
 
 
-def test_damaged_data_raise_and_are_not_returned(tmp_path):
+def test_damaged_data_raise_and_are_not_returned(tmp_path, plane):
     path = tmp_path / "data.h5"
     values = np.random.default_rng(0).normal(size=(4, 12, 20))
     with h5py.File(path, "w") as file:
@@ -170,7 +170,7 @@ def test_damaged_data_raise_and_are_not_returned(tmp_path):
     with path.open("r+b") as file:
         file.seek(offset + 100)
         file.write(b"\xff" * 16)
-    layout = describe(path, inputs=["a"], outputs=[])
+    layout = describe(path, **plane | {"outputs": []})
     reader = FieldFile(layout, dtype="float64")
     np.testing.assert_array_equal(reader.read(layout.inputs, np.array([1]), np.array([0]))[0, 0, 0], values[1])
     with pytest.raises(UserError, match=r"data\.h5 cannot be read, it is damaged"):
@@ -178,10 +178,10 @@ def test_damaged_data_raise_and_are_not_returned(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
-def test_values_that_are_not_finite_are_found_with_file_sample_and_channel(write_plain, bad):
+def test_values_that_are_not_finite_are_found_with_file_sample_and_channel(write_plain, plane, bad):
     values = np.ones((6, 12, 20))
     values[4, 3, 2] = bad
-    layout = describe(write_plain(a=np.ones((6, 12, 20)), b=values), inputs=["a", "b"], outputs=[])
+    layout = describe(write_plain(a=np.ones((6, 12, 20)), b=values), **plane | {"inputs": ["a", "b"], "outputs": []})
     reader, samples = FieldFile(layout), np.array([1, 4, 5])
     read = reader.read(layout.inputs, samples, np.zeros(3, int))
     with pytest.raises(UserError, match=r"plain.h5: sample 4 of channel 'b'.*1 such values"):

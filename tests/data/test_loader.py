@@ -161,10 +161,10 @@ def test_lightning_sets_the_epoch_of_the_order(steady):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_failure_in_a_worker_reaches_the_caller_with_its_sentence(write_plain):
+def test_a_failure_in_a_worker_reaches_the_caller_with_its_sentence(write_plain, plane):
     values = np.ones((4, 12, 20))
     values[2, 0, 0] = np.nan
-    layout = describe(write_plain(a=np.ones((4, 12, 20)), b=values), inputs=["a"], outputs=["b"])
+    layout = describe(write_plain(a=np.ones((4, 12, 20)), b=values), **plane)
     sentences = []
     for workers in (0, 1):
         loader = batch_loader(FieldDataset(layout), batch_size=2, workers=workers, start_method="fork")

@@ -67,9 +67,9 @@ def test_windows_of_a_trajectory_are_counted_as_training_sees_them(moving, field
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_a_small_variation_on_a_large_offset_is_accurate(write_plain):
+def test_a_small_variation_on_a_large_offset_is_accurate(write_plain, plane):
     values = 1e6 + np.random.default_rng(0).uniform(-1, 1, (40, 12, 20))
-    layout = describe(write_plain(a=values, b=values), inputs=["a"], outputs=["b"])
+    layout = describe(write_plain(a=values, b=values), **plane)
     exact = fit_normalizer(FieldDataset(layout, dtype=torch.float64), range(40)).normalizer
     np.testing.assert_allclose(exact.input_std, values.std(), rtol=1e-9)
     np.testing.assert_allclose(exact.input_mean, values.mean(), rtol=1e-15)
@@ -129,10 +129,10 @@ def test_the_state_is_plain_tensors_and_restores_everything(fitted, moving, tmp_
     assert torch.equal(restored.encode_input(x), fitted.encode_input(x))
 
 
-def test_a_constant_channel_is_named_and_only_shifted(write_plain):
+def test_a_constant_channel_is_named_and_only_shifted(write_plain, plane):
     constant = np.full((50, 12, 20), 0.1, np.float32)
     varying = np.random.default_rng(0).normal(size=(50, 12, 20))
-    layout = describe(write_plain(a=varying, k=constant, u=varying), inputs=["a", "k"], outputs=["u"])
+    layout = describe(write_plain(a=varying, k=constant, b=varying), **plane | {"inputs": ["a", "k"]})
     normalizer = fit_normalizer(FieldDataset(layout), range(50)).normalizer
     assert normalizer.constant_channels == ("k",)
     assert normalizer.input_std[1] == 1.0
@@ -156,10 +156,10 @@ def test_progress_counts_to_the_end(steady):
 
 
 @pytest.mark.parametrize("allow_nonfinite", [False, True])
-def test_a_training_sample_that_is_not_finite_is_named(write_plain, allow_nonfinite):
+def test_a_training_sample_that_is_not_finite_is_named(write_plain, plane, allow_nonfinite):
     values = np.ones((5, 12, 20))
     values[3, 1, 1] = np.inf
-    layout = describe(write_plain(a=np.ones((5, 12, 20)), b=values), inputs=["a"], outputs=["b"])
+    layout = describe(write_plain(a=np.ones((5, 12, 20)), b=values), **plane)
     dataset = FieldDataset(layout, allow_nonfinite=allow_nonfinite)
     with pytest.raises(UserError, match=r"plain.h5: sample 3 of channel 'b'"):
         fit_normalizer(dataset, range(5))

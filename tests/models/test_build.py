@@ -45,7 +45,12 @@ def test_option_that_repeats_the_data_is_accepted_and_one_that_contradicts_them_
     ("options", "message"),
     [
         ({"hiden_channels": 8}, "unknown option 'hiden_channels' of model 'mgno_tiny'; did you mean 'hidden_channels'"),
-        ({"in_chans": 1}, "unknown option 'in_chans' of model 'mgno_tiny'; did you mean 'in_channels'"),
+        (
+            {"norm_layer": "relu"},
+            "norm_layer takes a layer of kind 'norm', 'relu' has kind 'activation'; allowed: group",
+        ),
+        ({"space_mixer": "multigrid"}, "schedule belong to the V-cycle and have no effect with another space_mixer"),
+        ({"pointwise": False, "mlp_layer": "mlp"}, "mlp_layer has no effect with pointwise=False"),
         ({"n_layers": "4"}, "option 'n_layers' of model 'mgno_tiny' must be an integer, got '4'"),
         ({"n_layers": 2.5}, "must be an integer, got 2.5"),
         ({"bias": 1}, "option 'bias' of model 'mgno_tiny' must be true or false, got 1"),
@@ -69,6 +74,10 @@ def test_wrong_option_is_told_in_one_sentence(options, message):
         build_model("mgno_tiny", **{**SMALL, **options})
 
 
+def test_timms_name_for_the_input_width_is_understood():
+    assert timm.create_model("mgno_tiny", in_chans=3, **SMALL).in_channels == 3
+
+
 def test_unknown_model_is_told_with_the_nearest_name():
     with pytest.raises(UserError, match="unknown model 'mgno_tny'; did you mean 'mgno_tiny'"):
         build_model("mgno_tny")
@@ -80,12 +89,12 @@ def test_unknown_model_is_told_with_the_nearest_name():
         {},
         {"norm_layer": {"name": "group_norm", "groups": 2}, "act_layer": "silu"},
         {"mlp_layer": {"name": "mlp", "hidden_features": 5, "act_layer": "tanh"}, "boundary": ("periodic", "neumann")},
-        {"space_mixer": {"name": "multigrid", "schedule": [[1, 0]]}},
+        {"space_mixer": {"name": "multigrid", "schedule": [[1, 0]]}, "schedule": None},
         {"act_layer": nn.ReLU},
     ],
 )
 def test_recipe_is_json_from_which_the_same_model_is_built_again(options):
-    model = build_model("mgno_tiny", **SMALL, **options)
+    model = build_model("mgno_tiny", **{**SMALL, **options})
     recipe = json.loads(json.dumps(model.recipe))
     again = build_model(recipe["name"], **recipe["arguments"])
     again.load_state_dict(model.state_dict())

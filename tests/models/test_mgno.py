@@ -89,7 +89,7 @@ def test_space_mixer_replaces_the_cycle_and_gets_the_boundary():
             seen.append((in_channels, out_channels, boundary))
             super().__init__(in_channels, out_channels, 1)
 
-    model = MgNO(2, 1, **SMALL, space_mixer=Pointwise, boundary="neumann")
+    model = MgNO(2, 1, **{**SMALL, "schedule": None}, space_mixer=Pointwise, boundary="neumann")
     sides = (("neumann", "neumann"),) * 2
     assert seen == [(2, 4, sides), (4, 4, sides)]
     assert not any(isinstance(module, MultigridCycle) for module in model.modules())
@@ -125,4 +125,4 @@ def test_sizes_grow_from_tiny_to_base():
             for name in ("mgno_tiny", "mgno_small", "mgno_base")
         ]
     assert counts == sorted(counts)
-    assert counts[0] < 0.5e6 < counts[1] < 5e6 < counts[2]
+    assert counts[0] < 0.5e6 < counts[1] < 2e6 < counts[2]

@@ -139,12 +139,92 @@ def test_an_existing_run_is_neither_lost_nor_silently_replaced(full_run: Path, r
     assert all(torch.equal(value, weights(again)[name]) for name, value in before.items())
 
 
-def test_a_folder_with_other_things_is_never_emptied(run_values: dict, tmp_path: Path) -> None:
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter1.tex").write_text("precious")
+@pytest.mark.parametrize("option", [{}, {"overwrite": True}, {"resume": True}])
+def test_a_folder_with_other_things_is_never_touched(run_values: dict, tmp_path: Path, option: dict) -> None:
+    thesis = tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "log.csv").write_text("precious")
+    (thesis / "config.yaml").write_text("theme: dark\n")
     with pytest.raises(UserError, match="is not empty and is no katops run"):
-        api.train(in_folder(run_values, tmp_path / "thesis"), overwrite=True)
-    assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "precious"
+        api.train(in_folder(run_values, thesis), **option)
+    assert (thesis / "log.csv").read_text() == "precious"
+    assert (thesis / "config.yaml").read_text() == "theme: dark\n"
+
+
+def test_overwriting_replaces_the_run_and_leaves_files_of_others(full_run: Path, run_values: dict) -> None:
+    (full_run / "notes.txt").write_text("precious")
+    run_values["train"]["epochs"] = 1
+    api.train(in_folder(run_values, full_run), overwrite=True)
+    assert (full_run / "notes.txt").read_text() == "precious"
+    assert len(log_without_times(full_run)) == 1
+
+
+def test_a_bad_configuration_does_not_cost_the_run_that_it_would_overwrite(full_run: Path, run_values: dict) -> None:
+    before = weights(full_run)
+    run_values["model"]["act_layer"] = "gellu"
+    with pytest.raises(UserError, match="did you mean 'gelu'"):
+        api.train(in_folder(run_values, full_run), overwrite=True)
+    assert all(torch.equal(value, weights(full_run)[name]) for name, value in before.items())
+
+
+def test_nothing_is_generated_for_a_configuration_that_cannot_train(run_values: dict, tmp_path: Path) -> None:
+    run_values["data"]["file"] = str(tmp_path / "made.h5")
+    run_values["data"]["generate"] = {"problem": "darcy", "samples": 224, "resolution": 12}
+    for change, message in (
+        ({"model": "mgnoo"}, "did you mean 'mgno'"),
+        ({"train": {"loss": {"name": "h1", "max_wavenumber": "abc"}}}, "max_wavenumber"),
+        ({"data": {**run_values["data"], "split": {"train": 400}}}, "400"),
+    ):
+        with pytest.raises(UserError, match=message):
+            api.train({**run_values, **change})
+    assert not list(tmp_path.glob("made.h5*"))
+
+
+def test_the_configuration_cannot_overwrite_data(run_values: dict) -> None:
+    run_values["data"]["generate"] = {"problem": "darcy", "samples": 2, "overwrite": True}
+    with pytest.raises(UserError, match="unknown option 'overwrite'"):
+        api.train(run_values)
+
+
+def test_resuming_on_other_data_is_refused(full_run: Path, run_values: dict, tmp_path: Path) -> None:
+    config = full_run / "config.yaml"
+    other = katops.generate("darcy", tmp_path / "other.h5", samples=224, resolution=12, seed=5)
+    config.write_text(config.read_text().replace(run_values["data"]["file"], str(other)))
+    run_values["data"]["file"] = str(other)
+    with pytest.raises(UserError, match="is not the file that its training began with"):
+        api.train(in_folder(run_values, full_run), resume=True)
+
+
+def test_test_files_of_the_same_name_are_told_apart(run_values: dict, tmp_path: Path) -> None:
+    files = [
+        katops.generate("darcy", tmp_path / folder / "test.h5", samples=8, resolution=12, seed=seed)
+        for folder, seed in (("a", 1), ("b", 2))
+    ]
+    run_values["data"]["test_files"] = [str(file) for file in files]
+    run_values["data"]["split"] = {"train": 200}
+    run_values["train"]["epochs"] = 1
+    result = api.train(in_folder(run_values, tmp_path / "run"))
+    assert list(result.evaluations) == [str(file) for file in files]
+    with pytest.raises(UserError, match="no part of it was kept for testing"):
+        api.evaluate(result.directory, run_values["data"]["file"])
+
+
+def test_the_model_file_tells_its_measured_errors(full_run: Path) -> None:
+    summary = json.loads((full_run / "summary.json").read_text())
+    metrics = {name: evaluation["metrics"] for name, evaluation in summary["evaluations"].items()}
+    assert katops.load(full_run).header["metrics"] == metrics
+
+
+def test_another_mesh_is_warned_about(full_run: Path, tmp_path: Path) -> None:
+    finer = katops.generate("darcy", tmp_path / "finer.h5", samples=4, resolution=24)
+    api.evaluate(full_run, finer, output=tmp_path / "report")
+    (warning,) = json.loads((tmp_path / "report" / "summary.json").read_text())["warnings"]
+    assert "distance of the grid points is 0.0417, 0.0417; the model was trained with 0.0833" in warning
+
+
+def test_a_report_never_replaces_that_of_a_training_run(full_run: Path, run_values: dict) -> None:
+    with pytest.raises(UserError, match="holds a training run"):
+        api.evaluate(full_run, run_values["data"]["file"], output=full_run)
 
 
 def test_resuming_with_another_model_is_refused(full_run: Path, run_values: dict) -> None:
@@ -160,6 +240,10 @@ def test_early_stopping_ends_the_run_and_the_best_epoch_is_kept(run_values: dict
     training = json.loads((directory / "summary.json").read_text())["training"]
     assert training["epochs_run"] < 50
     assert training["epochs_run"] - training["best_epoch"] == 2
+    before = (directory / "log.csv").read_text()
+    again = api.train(in_folder(run_values, directory), resume=True)
+    assert (directory / "log.csv").read_text() == before
+    assert again.bundle.header["training"]["best_epoch"] == training["best_epoch"]
 
 
 def test_without_validation_the_last_epoch_is_tested_and_said_so(run_values: dict, tmp_path: Path) -> None:
@@ -198,7 +282,7 @@ def test_a_plugin_can_add_a_layer(run_values: dict, tmp_path: Path) -> None:
     plugin = tmp_path / "softsign.py"
     plugin.write_text(
         "from torch import nn\nfrom katops.registry import LAYERS\n"
-        "LAYERS.register('softsign_of_mine', summary='x / (1 + |x|)')(nn.Softsign)\n"
+        "LAYERS.register('softsign_of_mine', kind='activation', summary='x / (1 + |x|)')(nn.Softsign)\n"
     )
     run_values["plugins"] = [str(plugin)]
     run_values["model"]["act_layer"] = "softsign_of_mine"

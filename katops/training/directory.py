@@ -1,0 +1,63 @@
+"""The folder of a run: what belongs to it, and what must not be touched."""
+
+from pathlib import Path
+
+from katops.config import load_config
+from katops.errors import UserError
+
+CONFIG_FILE = "config.yaml"
+LOG_FILE = "log.csv"
+CHECKPOINTS = "checkpoints"
+OWN_FILES = (
+    CONFIG_FILE,
+    LOG_FILE,
+    "model.safetensors",
+    "summary.json",
+    "metrics.csv",
+    "report.html",
+    "figures/*.png",
+    f"{CHECKPOINTS}/*.ckpt",
+    ".*.partial",
+    "*/.*.partial",
+)
+"""Everything that a run writes into its folder."""
+
+
+def is_run(directory: Path) -> bool:
+    """Whether a folder holds a run: a ``config.yaml`` that katops wrote or could have written."""
+    if not (directory / CONFIG_FILE).is_file():
+        return False
+    try:
+        load_config(directory / CONFIG_FILE)
+    except UserError:
+        return False
+    return True
+
+
+def check_directory(directory: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder whose contents would be lost or mixed up; nothing is changed.
+
+    Raises:
+        UserError: the folder holds a run and neither ``resume`` nor ``overwrite`` is given, or both are; it holds
+            something that is no run; it is a file.
+    """
+    if resume and overwrite:
+        raise UserError("--resume continues a run and --overwrite replaces it; give one of them")
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"the output {str(directory)!r} is a file; give a folder")
+    if not directory.is_dir() or not any(directory.iterdir()):
+        return
+    if not is_run(directory):
+        raise UserError(f"the folder {str(directory)!r} is not empty and is no katops run; choose another (--output)")
+    if not resume and not overwrite:
+        raise UserError(
+            f"{str(directory)!r} holds a run already; continue it with --resume, replace it with --overwrite, or "
+            f"choose another folder with --output"
+        )
+
+
+def remove_run(directory: Path) -> None:
+    """Remove the files of a run; files of others in the folder stay."""
+    for pattern in OWN_FILES:
+        for path in directory.glob(pattern):
+            path.unlink()
