@@ -168,8 +168,8 @@ def predict(
 ) -> Path:
     """Apply a model to every window of a file and write a file in the katops layout, in physical units.
 
-    Coordinates, boundary conditions, units and names are kept; the grid may be another one than in training. Memory
-    does not grow with the file, and ``output`` appears when it is whole.
+    Coordinates, boundary conditions, units and names are kept; the grid may be another one than in training, which is
+    warned about. Memory does not grow with the file, and ``output`` appears when it is whole.
 
     Args:
         model: a loaded model, a run folder, a model file or a hub id.

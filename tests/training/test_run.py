@@ -112,23 +112,52 @@ def single_threaded() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
 
 
-def test_a_killed_process_leaves_no_half_written_file(run_values: dict, tmp_path: Path) -> None:
-    values = {**in_folder(run_values, tmp_path / "killed"), "train": {**run_values["train"], "epochs": 400}}
+def test_a_kill_in_the_middle_of_writing_a_checkpoint_leaves_the_one_before_it(
+    run_values: dict, tmp_path: Path
+) -> None:
+    values = in_folder(run_values, tmp_path / "killed")
+    script = f"""
+import os, signal
+import torch
+from katops import api
+save, calls = torch.save, []
+def half(checkpoint, path):
+    calls.append(path)
+    save(checkpoint, path)
+    if checkpoint["epoch"] == 2:
+        os.truncate(path, os.path.getsize(path) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+torch.save = half
+api.train({values!r})
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, check=False, timeout=120
+    )
+    assert finished.returncode == -signal.SIGKILL, finished.stderr.decode()
+    for name in ("best.ckpt", "last.ckpt"):
+        checkpoint = torch.load(tmp_path / "killed" / "checkpoints" / name, weights_only=True)
+        assert checkpoint["epoch"] <= 1
+    resumed = api.train(values, resume=True).directory
+    assert len(log_without_times(resumed)) == 4
+
+
+def test_ctrl_c_ends_training_with_a_word_and_the_run_continues(run_values: dict, tmp_path: Path) -> None:
+    values = {**in_folder(run_values, tmp_path / "run"), "train": {**run_values["train"], "epochs": 40}}
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(values), encoding="utf-8")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "katops", "train", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    checkpoint = tmp_path / "killed" / "checkpoints" / "last.ckpt"
+    command = [sys.executable, "-m", "katops", "train", str(config)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 100
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    time.sleep(0.3)
-    process.kill()
-    process.communicate()
-    assert torch.load(checkpoint, weights_only=True)["epoch"] >= 0
-    with (tmp_path / "killed" / "log.csv").open(newline="") as file:
-        assert all(len(row) == 6 for row in csv.reader(file))
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert "interrupted; what was finished is kept" in error
+    assert "Traceback" not in error
+    api.train(values, resume=True)
+    assert len(log_without_times(tmp_path / "run")) == 40
 
 
 def test_an_existing_run_is_neither_lost_nor_silently_replaced(full_run: Path, run_values: dict) -> None:
