@@ -40,6 +40,7 @@ def peak_megabytes(path: Path, samples: int, folder: Path) -> int:
             "file": str(path),
             "inputs": ["a"],
             "outputs": ["u"],
+            "axes": ["sample", "x", "y"],
             "split": {"train": samples - 8, "validation": 4, "test": 4},
         },
         "model": {"name": "mgno", "hidden_channels": 4, "n_layers": 1, "schedule": [[1, 0], [1, 0]]},
