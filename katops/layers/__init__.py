@@ -4,6 +4,9 @@ from katops.layers import activation as activation
 from katops.layers.boundary import add_ghost_cells as add_ghost_cells
 from katops.layers.convolution import Convolution as Convolution
 from katops.layers.convolution import Prolongation as Prolongation
+from katops.layers.group_rational import GroupRational as GroupRational
+from katops.layers.group_rational import GroupRationalKAN as GroupRationalKAN
+from katops.layers.group_rational import GroupRationalLinear as GroupRationalLinear
 from katops.layers.mlp import MLP as MLP
 from katops.layers.multigrid import MultigridCycle as MultigridCycle
 from katops.layers.normalisation import ChannelLayerNorm as ChannelLayerNorm

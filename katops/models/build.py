@@ -61,7 +61,7 @@ def register_operator(*, summary: str, paper: str = "") -> Callable[[Callable], 
             return model
 
         build.__signature__ = inspect.signature(model_class)
-        MODELS.register(name, summary=summary, paper=paper)(build)
+        MODELS.register(name, summary=summary, paper=paper, kind="operator")(build)
         return register_model(build)
 
     return decorate

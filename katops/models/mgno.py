@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from katops.errors import UserError
 from katops.fields import Boundary, normalise_boundary
+from katops.layers.activation import build_activation
 from katops.layers.multigrid import MultigridCycle
 from katops.layers.spatial import channels_last, check_field, number_of_axes
 from katops.models.build import register_operator
@@ -38,9 +39,9 @@ class MgNO(nn.Module):
             as in :data:`SCHEDULE` by default.
         boundary: ``dirichlet``, ``neumann`` or ``periodic`` for all sides, or per axis, or per side of each axis.
         spatial_dims: 1, 2 or 3; by default the number of axes spelled out in ``boundary``, or 2.
-        act_layer: activation, called without arguments.
+        act_layer: activation, see :func:`katops.layers.activation.build_activation`.
         norm_layer: norm inside the V-cycles, called with the number of channels; ``None`` keeps them linear.
-        mlp_layer: channel mixer beside each V-cycle, called with (in_features, out_features), acts on the last axis.
+        mlp_layer: channel mixer beside each V-cycle, called with in_features= and out_features=, acts on the last axis.
         pointwise: whether there is such a channel mixer.
         space_mixer: replaces the V-cycle; called with (in_channels, out_channels, boundary=...). The options of the
             V-cycle (``schedule``, ``norm_layer``, ``bias``, ``published_*``) are then refused.
@@ -62,9 +63,9 @@ class MgNO(nn.Module):
         schedule: Sequence[Sequence[int]] | None = None,
         boundary: Boundary = "dirichlet",
         spatial_dims: int | None = None,
-        act_layer: Callable[[], nn.Module] = nn.GELU,
+        act_layer: Callable[..., nn.Module] = nn.GELU,
         norm_layer: Callable[[int], nn.Module] | None = None,
-        mlp_layer: Callable[[int, int], nn.Module] = nn.Linear,
+        mlp_layer: Callable[..., nn.Module] = nn.Linear,
         pointwise: bool = True,
         space_mixer: Callable[..., nn.Module] | None = None,
         bias: bool = False,
@@ -109,8 +110,10 @@ class MgNO(nn.Module):
         mixer, options = (MultigridCycle, cycle) if space_mixer is None else (space_mixer, {})
         pairs = list(pairwise(widths))
         self.mixers = nn.ModuleList(mixer(*pair, boundary=self.boundary, **options) for pair in pairs)
-        self.pointwise = nn.ModuleList(mlp_layer(*pair) if pointwise else None for pair in pairs)
-        self.activations = nn.ModuleList(act_layer() for _ in pairs)
+        self.pointwise = nn.ModuleList(
+            mlp_layer(in_features=inputs, out_features=outputs) if pointwise else None for inputs, outputs in pairs
+        )
+        self.activations = nn.ModuleList(build_activation(act_layer, outputs, channel_dim=1) for _, outputs in pairs)
         self.projection = nn.Linear(hidden_channels, out_channels)
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:

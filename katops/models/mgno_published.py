@@ -5,20 +5,17 @@ that follow the parity of the finer grid and see zeros beyond every boundary, La
 MgNO_NS no pointwise term and an output that is added to the input.
 """
 
-import json
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from katops.errors import UserError, did_you_mean
 from katops.models.build import build_model
+from katops.models.published import read_weights
 
 _BOUNDARIES = {"zeros": "dirichlet", "circular": "periodic", "replicate": "neumann"}
 _MODELS = ("MgNO_DC", "MgNO_DC_smooth", "MgNO_NS")
@@ -32,7 +29,6 @@ _CYCLE_KEYS = (
     (re.compile(r"layer(\d+)\.0\.Pi\.weight"), lambda level: f"restrict_u.{int(level) - 1}.weight"),
     (re.compile(r"layer(\d+)\.(\d+)\.([AS]\..+)"), lambda level, step, rest: f"pre.{level}.{int(step) - 1}.{rest}"),
 )
-_FILES = ("*.safetensors", "*.pth", "*.pt")
 
 
 def load_published(
@@ -51,7 +47,7 @@ def load_published(
     Raises:
         UserError: the source or its configuration is missing, or the weights do not fit the configuration.
     """
-    state, found = (dict(source), None) if isinstance(source, Mapping) else _read(Path(source))
+    state, found = read_weights(source, "MgNO")
     config = config or found
     if config is None:
         raise UserError(
@@ -60,36 +56,6 @@ def load_published(
     model = build_model("mgno", **{**_options(config, state), **changes})
     _load(model, {_our_key(key): value for key, value in state.items()})
     return model
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    config = None
-    if path.is_dir():
-        files = [file for pattern in _FILES for file in sorted(path.glob(pattern))]
-        if len(files) != 1:
-            raise UserError(
-                f"folder {path} holds {len(files)} weight files ({', '.join(_FILES)}); exactly one is expected"
-            )
-        if (path / "config.json").is_file():
-            config = json.loads((path / "config.json").read_text())
-        path = files[0]
-    if not path.is_file():
-        raise UserError(f"there is no file or folder {path} with published MgNO weights")
-    if path.suffix == ".safetensors":
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        if config is None and "config" in metadata:
-            config = json.loads(metadata["config"])
-        return load_file(path), config
-    if path.suffix not in (".pt", ".pth"):
-        raise UserError(f"{path} is neither a .safetensors nor a .pt or .pth file")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} holds more than tensors, and pickled code is never run; save the state dict alone"
-        ) from error
-    return state, config
 
 
 def _options(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -48,13 +48,20 @@ def resolve_options(options: Mapping[str, Any], target: Callable, owner: str) ->
 
 
 def allowed_options(target: Callable) -> dict[str, Any]:
-    """Names and annotations of the options a class or a function takes; those without annotation take anything."""
+    """Names and annotations of the options a class or a function takes; those without annotation take anything.
+
+    A class whose constructor passes further options on (``**options``) takes those of its base class too.
+    """
     hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    return {
+    parameters = inspect.signature(target).parameters
+    own = {
         name: hints.get(name, Any)
-        for name, parameter in inspect.signature(target).parameters.items()
+        for name, parameter in parameters.items()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     }
+    passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    inherited = allowed_options(target.__base__) if inspect.isclass(target) and passes_on else {}
+    return {**inherited, **own}
 
 
 def plain_options(options: Mapping[str, Any]) -> dict[str, Any] | None:

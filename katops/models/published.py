@@ -1,0 +1,99 @@
+"""Reading weights that other projects published: tensors and JSON only, nothing is ever unpickled."""
+
+import argparse
+import json
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from timm.models import load_state_dict_from_hf
+from torch import Tensor
+
+from katops.errors import UserError
+
+_FILES = ("*.safetensors", "*.pth", "*.pt", "*.bin")
+_PICKLED = (".pt", ".pth", ".bin")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+"""Where training scripts put the weights inside a checkpoint; averaged weights first, as timm does."""
+
+
+def read_weights(
+    source: str | Path | Mapping[str, Any], family: str
+) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """The state dict, and its configuration where one lies beside it (``config.json``) or inside it (metadata).
+
+    Args:
+        source: a state dict, a ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file, a folder with one such file, or
+            the id of a repository on the Hugging Face hub.
+        family: what messages call the weights ("MgNO").
+
+    Raises:
+        UserError: there is no such source, several files compete, or a file holds more than tensors or is damaged.
+    """
+    if isinstance(source, Mapping):
+        return _unwrapped(source), None
+    path, config = Path(source), None
+    if path.is_dir():
+        files = [file for pattern in _FILES for file in sorted(path.glob(pattern))]
+        if len(files) != 1:
+            raise UserError(
+                f"folder {path} holds {len(files)} weight files ({', '.join(_FILES)}); exactly one is expected"
+            )
+        if (path / "config.json").is_file():
+            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        path = files[0]
+    if not path.is_file():
+        if _HUB_ID.fullmatch(str(source)):
+            return _from_hub(str(source), family), None
+        raise UserError(f"there is no file or folder {path} with published {family} weights")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path, config)
+    if path.suffix not in _PICKLED:
+        raise UserError(f"{path} is neither a .safetensors nor a {' or '.join(_PICKLED)} file")
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # the arguments that timm's checkpoints hold
+            return _unwrapped(torch.load(path, map_location="cpu", weights_only=True)), config
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} holds more than tensors, and pickled code is never run; save the state dict alone"
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise UserError(f"{path} is damaged or no weight file: {' '.join(str(error).split())}") from error
+
+
+def _read_safetensors(path: Path, config: dict[str, Any] | None) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        if config is None and "config" in metadata:
+            config = json.loads(metadata["config"])
+        return load_file(path), config
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged or no .safetensors file: {error}") from error
+
+
+def _from_hub(repository: str, family: str) -> dict[str, Tensor]:
+    try:
+        return dict(load_state_dict_from_hf(repository, weights_only=True))
+    except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{repository!r} is neither a file here nor a repository with {family} weights on the hub: {reason}"
+        ) from error
+
+
+def _unwrapped(checkpoint: Any) -> dict[str, Tensor]:
+    """The state dict inside a checkpoint, without the prefix of data-parallel training."""
+    for key in _WRAPPERS:
+        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
+            checkpoint = checkpoint[key]
+            break
+    if not isinstance(checkpoint, Mapping) or not all(isinstance(value, Tensor) for value in checkpoint.values()):
+        raise UserError("the checkpoint holds no state dict (a mapping from names to tensors)")
+    return {str(key).removeprefix("module."): value for key, value in checkpoint.items()}
