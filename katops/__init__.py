@@ -16,6 +16,7 @@ _WHERE = {
     "create_layer": "katops.models",
     "list_models": "katops.models",
     "list_layers": "katops.models",
+    "convert": "katops.conversion",
     "load": "katops.bundle",
     "save": "katops.bundle",
     "train": "katops.api",
