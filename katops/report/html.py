@@ -1,7 +1,7 @@
 """The report of a run: one HTML file that needs no network and no script, its figures, and the numbers as files."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,11 @@ class Picture:
     caption: str
     data: str
 
+    @classmethod
+    def of(cls, name: str, title: str, caption: str, figure: Figure) -> "Picture":
+        """A figure as PNG."""
+        return cls(name, title, caption, base64.b64encode(to_png(figure)).decode("ascii"))
+
 
 def write_report(
     directory: Path | str,
@@ -78,21 +83,13 @@ def write_report(
     directory = Path(directory)
     sections = [_section(name, evaluation, number) for number, (name, evaluation) in enumerate(evaluations.items())]
     training_picture = _training_picture(log_csv, summary)
-    for picture in [picture for section in sections for picture in section["figures"]] + [training_picture]:
-        if picture is not None:
-            with atomic_path(directory / "figures" / f"{picture.name}.png") as temporary:
-                temporary.write_bytes(base64.b64decode(picture.data))
+    save_pictures(directory, [picture for section in sections for picture in section["figures"]])
+    save_pictures(directory, [training_picture] if training_picture else [])
     name, main = next(iter(evaluations.items()))
     warnings = [*summary.get("warnings", [])]
     warnings += [text for test_set, evaluation in evaluations.items() for text in warnings_about(evaluation, test_set)]
-    environment = Environment(
-        loader=PackageLoader("katops.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("report.html.j2").render(
+    html = render(
+        "report.html.j2",
         title=summary.get("title") or main.meta.name,
         verdict=verdict(main, name),
         tested=tested_epoch(summary.get("training", {})),
@@ -108,6 +105,25 @@ def write_report(
     write_summary(directory / "summary.json", summary, evaluations)
     write_text(directory / "report.html", html)
     return directory / "report.html"
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from a template of this package; every value is escaped, a missing one is an error."""
+    environment = Environment(
+        loader=PackageLoader("katops.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
+
+
+def save_pictures(directory: Path, pictures: Iterable[Picture]) -> None:
+    """Write ``figures/<name>.png`` for every picture; atomic."""
+    for picture in pictures:
+        with atomic_path(directory / "figures" / f"{picture.name}.png") as temporary:
+            temporary.write_bytes(base64.b64decode(picture.data))
 
 
 def verdict(evaluation: Evaluation, test_set: str) -> str:
@@ -136,10 +152,7 @@ def _section(name: str, evaluation: Evaluation, number: int) -> dict[str, Any]:
     channels = [channel_rows(evaluation)] if len(evaluation.meta.outputs) > 1 else []
     details = [*channels, worst_rows(evaluation)]
     prefix = "" if number == 0 else f"set{number + 1}_"
-    pictures = [
-        Picture(prefix + file, title, caption, base64.b64encode(to_png(figure)).decode("ascii"))
-        for file, title, caption, figure in _figures(evaluation)
-    ]
+    pictures = [Picture.of(prefix + file, *described) for file, *described in _figures(evaluation)]
     return {"name": name, "metrics": metric_rows(evaluation), "details": details, "figures": pictures}
 
 
@@ -207,7 +220,7 @@ def _training_picture(log_csv: Path | None, summary: dict[str, Any]) -> Picture 
         "The validation curve rising while the training loss falls is overfitting; both still falling at the end means "
         "that more epochs would help. The two measure different things, so their distance says little."
     )
-    return Picture("loss", "Loss and learning rate", caption, base64.b64encode(to_png(figure)).decode("ascii"))
+    return Picture.of("loss", "Loss and learning rate", caption, figure)
 
 
 def _tiles(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
