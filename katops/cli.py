@@ -17,7 +17,7 @@ from katops.errors import UserError, did_you_mean
 
 app = typer.Typer(
     name="katops",
-    help="Kolmogorov-Arnold networks and operator learning: train, evaluate and use surrogate models.",
+    help="Kolmogorov-Arnold networks and operator learning: train, evaluate and use models of fields and images.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -91,17 +91,19 @@ def train(
 @app.command()
 def evaluate(
     model: ModelFile,
-    file: Annotated[Path, typer.Argument(metavar="DATA.h5", help="Data with known answers.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="DATA", help="HDF5 file, image folder, or the training's data set, known answers.")
+    ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for summary.json, metrics.csv and report.html.")
     ] = None,
     split: Annotated[
-        str, typer.Option(help="auto | all | train | validation | test. auto: test for the training file, else all.")
+        str, typer.Option(help="auto | all | train | validation | test. auto: test for the training data, else all.")
     ] = "auto",
     batch_size: BatchSize = 16,
     plugin: Plugins = None,
 ) -> None:
-    """Measure a trained model on a file, next to the mean and persistence predictors."""
+    """Measure a trained model: fields next to the mean and persistence predictors, images by their classes."""
     from katops import api
     from katops.plugins import load_plugins
 
@@ -113,13 +115,15 @@ def evaluate(
 @app.command()
 def predict(
     model: ModelFile,
-    file: Annotated[Path, typer.Argument(metavar="IN.h5", help="File with the input channels of the model.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.h5", help="Where to write the predictions.")],
+    file: Annotated[Path, typer.Argument(metavar="INPUT", help="HDF5 file with the input channels, or images.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Where to write the predictions: HDF5, or CSV for images.")
+    ],
     batch_size: BatchSize = 16,
     overwrite: Overwrite = False,
     plugin: Plugins = None,
 ) -> None:
-    """Apply a trained model to every sample of a file, in physical units."""
+    """Apply a trained model to every sample of a file, in physical units, or to every image of a folder."""
     from katops import api
     from katops.plugins import load_plugins
 
@@ -199,10 +203,10 @@ def models(
     names = MODELS.names(pattern)
     if not names:
         raise UserError(f"no model matches {pattern!r}{did_you_mean(pattern, MODELS.names())}")
-    table = Table("model", "what it is", "paper", box=None, header_style="bold")
+    table = Table("model", "for", "what it is", "paper", box=None, header_style="bold")
     for name in names:
         record = MODELS[name]
-        table.add_row(name, record.summary, record.paper)
+        table.add_row(name, record.kind, record.summary, record.paper)
     console.print(table)
 
 

@@ -54,3 +54,23 @@ def run_values(darcy_file: Path, tmp_path: Path) -> dict:
         "model": {"name": "mgno", "hidden_channels": 6, "n_layers": 2, "schedule": [[1, 1], [1, 0]]},
         "train": {"epochs": 4, "batch_size": 8, "learning_rate": 1e-2},
     }
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """Small colour images, ``train`` and ``val`` with a folder per class: vertical, horizontal and diagonal stripes."""
+    import numpy
+    from PIL import Image
+
+    generator = numpy.random.default_rng(0)
+    rows, columns = numpy.mgrid[:12, :12]
+    patterns = {"cat": columns, "dog": rows, "owl": rows + columns}
+    for split, count in (("train", 8), ("val", 4)):
+        for name, position in patterns.items():
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                values = 200 * (position // 3 % 2) + generator.integers(0, 50, (12, 12))
+                picture = numpy.repeat(values[..., None], 3, axis=2).astype(numpy.uint8)
+                Image.fromarray(picture).save(folder / f"{number}.png")
+    return tmp_path / "images"

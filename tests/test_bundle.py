@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import katops
-from katops.bundle import METADATA_KEY, Predictor, load, save
+from katops.bundle import METADATA_KEY, load, save
 from katops.data.normalize import Normalizer
 from katops.errors import UserError
 from katops.fields import Axis, Channel, FieldMeta
 from katops.models.build import build_model
+from katops.predictors import FieldPredictor
 
 META = FieldMeta(
     name="flow",
@@ -31,14 +32,14 @@ META = FieldMeta(
 STEADY = FieldMeta("steady", (Channel("a"), Channel("f")), (Channel("u"),), (Axis("x"), Axis("y")))
 
 
-def make(meta: FieldMeta) -> Predictor:
+def make(meta: FieldMeta) -> FieldPredictor:
     model = build_model("mgno", meta=meta, hidden_channels=4, n_layers=2, schedule=[[1, 0], [1, 0]])
     normalizer = Normalizer(meta)
     normalizer.input_mean += torch.arange(len(meta.inputs)) + 1.0
     normalizer.input_std *= 2.0
     normalizer.output_mean += 1e5
     normalizer.output_std *= 300.0
-    return Predictor(model, normalizer, meta).eval()
+    return FieldPredictor(model, normalizer, meta).eval()
 
 
 def test_prediction_is_normalise_model_denormalise(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_a_model_that_cannot_be_described_is_refused(tmp_path: Path) -> None:
         "mgno", meta=STEADY, hidden_channels=4, n_layers=1, schedule=[[1, 0]], act_layer=torch.nn.Softsign
     )
     with pytest.raises(UserError, match="does not say how it was built"):
-        save(tmp_path, Predictor(model, Normalizer(STEADY), STEADY))
+        save(tmp_path, FieldPredictor(model, Normalizer(STEADY), STEADY))
     assert not list(tmp_path.iterdir())
 
 

@@ -5,8 +5,9 @@ import io
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import numpy as np
@@ -15,9 +16,23 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from katops.errors import UserError
 from katops.files import atomic_path, write_text
-from katops.training.task import MONITOR, OperatorTask
 
-COLUMNS = ("epoch", "step", "train_loss", MONITOR, "learning_rate", "seconds")
+
+@dataclass(frozen=True)
+class Monitor:
+    """The validation value by which the best epoch is chosen.
+
+    Attributes:
+        name: of the value, and of its column in the log.
+        mode: "min" or "max", whichever is better.
+        words: the value as a phrase with a place for it, for the epoch lines.
+        beside: names of further validation values in the log.
+    """
+
+    name: str
+    mode: Literal["min", "max"]
+    words: str
+    beside: tuple[str, ...] = ()
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -34,49 +49,53 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class EpochLog(lightning.Callback):
-    """One row per epoch in ``log.csv``: epoch, step, training loss, validation error, learning rate, seconds.
+    """One row per epoch in ``log.csv``: epoch, step, training loss, validation values, learning rate, seconds.
 
     The rows are part of the checkpoint, so that a resumed run continues the table where the checkpoint was taken and
     never repeats or loses a row.
 
     Args:
         path: the CSV file.
+        monitor: the validation values.
         report: called with one line of text per epoch, for logs without a terminal.
     """
 
-    def __init__(self, path: Path, report: Callable[[str], None] | None = None) -> None:
+    def __init__(self, path: Path, monitor: Monitor, report: Callable[[str], None] | None = None) -> None:
         self.path = path
+        self.monitor = monitor
         self.report = report
         self.rows: list[dict[str, float | None]] = []
         self._started = time.monotonic()
         self._learning_rate = 0.0
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: OperatorTask) -> None:
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start the epoch's clock and note the learning rate it starts with."""
         self._started = time.monotonic()
-        self._learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+        self._learning_rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: OperatorTask) -> None:
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Add a row and write the table."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        validation = (*self.monitor.beside, self.monitor.name)
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "train_loss": metrics["train_loss"],
-            MONITOR: metrics.get(MONITOR),  # absent without validation samples
+            **{name: metrics.get(name) for name in validation},  # absent without validation samples
             "learning_rate": self._learning_rate,
             "seconds": round(time.monotonic() - self._started, 3),
         }
         self.rows.append(row)
         table = io.StringIO()
-        writer = csv.DictWriter(table, COLUMNS)
+        writer = csv.DictWriter(table, list(row))
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self.path, table.getvalue())
         if self.report:
-            validation = "" if row[MONITOR] is None else f", validation error {row[MONITOR]:.4g}"
+            value = row[self.monitor.name]
+            words = "" if value is None else ", " + self.monitor.words.format(value)
             self.report(
-                f"epoch {row['epoch']}/{trainer.max_epochs}: training loss {row['train_loss']:.4g}{validation}, "
+                f"epoch {row['epoch']}/{trainer.max_epochs}: training loss {row['train_loss']:.4g}{words}, "
                 f"{row['seconds']:.1f} s"
             )
 
@@ -107,7 +126,7 @@ class RandomState(lightning.Callback):
         """Keep the saved state until training really starts; building the run draws numbers in between."""
         self._saved = state_dict
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: OperatorTask) -> None:
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Put the saved state back, if the run was resumed."""
         saved = self.__dict__.pop("_saved", None)
         if saved is None:
@@ -122,10 +141,13 @@ class RandomState(lightning.Callback):
 
 
 class FiniteLoss(lightning.Callback):
-    """Stop at the first loss that is not finite; checkpoints written before it stay as they are."""
+    """Stop at the first loss that is not finite; checkpoints written before it stay as they are.
+
+    The task says by ``sample_names(batch)`` what it has been given.
+    """
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: OperatorTask, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Check the loss of the batch.
 
@@ -134,9 +156,8 @@ class FiniteLoss(lightning.Callback):
         """
         if torch.isfinite(outputs["loss"]):
             return
-        samples = sorted(set(batch.index[:, 0].tolist())) if batch.index is not None else []
         raise UserError(
             f"the training loss became {float(outputs['loss'])} in epoch {trainer.current_epoch + 1}, step "
-            f"{trainer.global_step}, on samples {samples}; train into another folder with a lower train.learning_rate "
-            f"or a smaller train.gradient_clip"
+            f"{trainer.global_step}, on samples {pl_module.sample_names(batch)}; train into another folder with a "
+            f"lower train.learning_rate or a smaller train.gradient_clip"
         )

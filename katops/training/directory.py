@@ -8,6 +8,7 @@ from katops.errors import UserError
 CONFIG_FILE = "config.yaml"
 LOG_FILE = "log.csv"
 CHECKPOINTS = "checkpoints"
+TRIALS = "trials"
 OWN_FILES = (
     CONFIG_FILE,
     LOG_FILE,
@@ -17,8 +18,12 @@ OWN_FILES = (
     "report.html",
     "figures/*.png",
     f"{CHECKPOINTS}/*.ckpt",
+    f"{TRIALS}/*/{LOG_FILE}",
+    f"{TRIALS}/*/model.safetensors",
+    f"{TRIALS}/*/{CHECKPOINTS}/*.ckpt",
     ".*.partial",
     "*/.*.partial",
+    f"{TRIALS}/**/.*.partial",
 )
 """Everything that a run writes into its folder."""
 

@@ -6,13 +6,14 @@ from typing import Any
 import lightning
 from torch import Tensor
 
-from katops.bundle import Predictor
 from katops.config import TrainConfig
 from katops.fields import FieldSample
 from katops.metrics import relative_l2
+from katops.predictors import FieldPredictor
+from katops.training.callbacks import Monitor
 from katops.training.optim import build_optimizer, build_schedule
 
-MONITOR = "validation_relative_l2"
+MONITOR = Monitor("validation_relative_l2", "min", "validation error {:.4g}")
 
 
 class OperatorTask(lightning.LightningModule):
@@ -32,7 +33,7 @@ class OperatorTask(lightning.LightningModule):
 
     def __init__(
         self,
-        predictor: Predictor,
+        predictor: FieldPredictor,
         loss: Callable[[Tensor, Tensor], Tensor],
         config: TrainConfig,
         steps: int,
@@ -61,7 +62,11 @@ class OperatorTask(lightning.LightningModule):
         """Relative L2 error in physical units."""
         prediction = self.predictor(batch.x, batch.time)
         error = relative_l2(prediction.flatten(1, 2), batch.y.flatten(1, 2)).mean()
-        self.log(MONITOR, error, on_epoch=True, prog_bar=True, batch_size=len(batch.x))
+        self.log(MONITOR.name, error, on_epoch=True, prog_bar=True, batch_size=len(batch.x))
+
+    def sample_names(self, batch: FieldSample) -> list[int]:
+        """Numbers of the samples in a batch."""
+        return sorted(set(batch.index[:, 0].tolist())) if batch.index is not None else []
 
     def configure_optimizers(self) -> Any:
         """AdamW and the schedule, advanced after every step."""

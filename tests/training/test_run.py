@@ -262,6 +262,13 @@ def test_resuming_with_another_model_is_refused(full_run: Path, run_values: dict
         api.train(in_folder(run_values, full_run), resume=True)
 
 
+def test_a_run_begun_before_there_were_tasks_is_continued(full_run: Path, run_values: dict) -> None:
+    config = full_run / "config.yaml"
+    config.write_text(config.read_text().replace("task: operator\n", ""))
+    assert "task" not in config.read_text()
+    assert api.train(in_folder(run_values, full_run), resume=True).directory == full_run
+
+
 def test_early_stopping_ends_the_run_and_the_best_epoch_is_kept(run_values: dict, tmp_path: Path) -> None:
     run_values["train"] |= {"epochs": 50, "early_stopping": 2, "learning_rate": 1e-20, "schedule": "constant"}
     run_values["train"]["weight_decay"] = 0.0

@@ -1,0 +1,4 @@
+"""Models with everything around them that a prediction from raw input needs; the model file holds one of them."""
+
+from katops.predictors.fields import FieldPredictor as FieldPredictor
+from katops.predictors.images import ImagePredictor as ImagePredictor

@@ -1,0 +1,137 @@
+"""Fields to fields in physical units."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from katops.data.normalize import Normalizer
+from katops.errors import UserError
+from katops.fields import FieldMeta
+from katops.models.build import build_model
+from katops.predictors.tensors import part
+
+
+class FieldPredictor(nn.Module):
+    """A model between its normaliser: physical units in, physical units out.
+
+    y = decode(model(encode(x), time)), with frames folded into channels for the model.
+
+    Args:
+        model: maps (batch, steps_in * input channels, \\*space) to (batch, steps_out * output channels, \\*space).
+        normalizer: statistics of the training inputs and targets.
+        meta: names, units and axes of the fields.
+    """
+
+    KIND = "fields"
+
+    def __init__(self, model: nn.Module, normalizer: Normalizer, meta: FieldMeta) -> None:
+        super().__init__()
+        self.model = model
+        self.normalizer = normalizer
+        self.meta = meta
+
+    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
+        """x (batch, steps_in, input channels, \\*space) -> (batch, steps_out, output channels, \\*space).
+
+        Args:
+            x: input fields in physical units.
+            time: lead time of each sample (batch,), for models that take it.
+
+        Raises:
+            UserError: the shape of ``x`` does not fit the fields that the model was made for.
+        """
+        self._check(x)
+        encoded = self.normalizer.encode_input(x).flatten(1, 2)
+        output = self.model(encoded, time)
+        return self.normalizer.decode_output(output.unflatten(1, (self.meta.steps_out, len(self.meta.outputs))))
+
+    def _check(self, x: Tensor) -> None:
+        meta = self.meta
+        if x.ndim == 3 + len(meta.axes) and x.shape[1:3] == (meta.steps_in, len(meta.inputs)):
+            return
+        space = ", ".join(axis.name for axis in meta.axes)
+        names = ", ".join(channel.name for channel in meta.inputs)
+        raise UserError(
+            f"expected an input of shape (batch, time={meta.steps_in}, channel={len(meta.inputs)} [{names}], {space}); "
+            f"given: {tuple(x.shape)}"
+        )
+
+    def predict(
+        self, raw: Any, time: Any = None, *, batch_size: int = 16
+    ) -> np.ndarray | Tensor | dict[str, np.ndarray | Tensor]:
+        """Predict in physical units, without gradients, in batches, in evaluation mode.
+
+        Args:
+            raw: one of
+                a mapping from the name of each input channel to an array (batch, [steps_in,] \\*space);
+                an array (batch, [steps_in,] channel, \\*space). The time axis may be left out when ``steps_in`` is 1.
+            time: lead time (batch,), for models that take it.
+            batch_size: samples per forward pass.
+
+        Returns:
+            What was given: a mapping from output names, a tensor, or an array, with the same axes as the input.
+
+        Raises:
+            UserError: a channel is missing or the shape does not fit.
+        """
+        if isinstance(raw, Mapping):
+            stacked = self.predict(self._stack(raw), time, batch_size=batch_size)
+            every_axis = (slice(None),) * len(self.meta.axes)
+            return {channel.name: stacked[(..., i, *every_axis)] for i, channel in enumerate(self.meta.outputs)}
+        given = raw if isinstance(raw, Tensor) else torch.as_tensor(np.asarray(raw))
+        reference = next(self.model.parameters())
+        x = given.to(reference.dtype)
+        without_time = x.ndim == 2 + len(self.meta.axes) and self.meta.steps_in == 1
+        x = x[:, None] if without_time else x
+        self._check(x)
+        lead = None if time is None else torch.as_tensor(time, dtype=reference.dtype)
+        was_training = self.training
+        self.eval()
+        with torch.inference_mode():
+            parts = [
+                self(
+                    x[start : start + batch_size].to(reference.device),
+                    None if lead is None else lead[start : start + batch_size].to(reference.device),
+                ).cpu()
+                for start in range(0, len(x), batch_size)
+            ]
+        self.train(was_training)
+        y = torch.cat(parts) if parts else x.new_empty((0, self.meta.steps_out, len(self.meta.outputs), *x.shape[3:]))
+        y = y[:, 0] if without_time and self.meta.steps_out == 1 else y
+        return y.to(given.device) if isinstance(raw, Tensor) else y.numpy()
+
+    def _stack(self, raw: Mapping[str, Any]) -> Any:
+        names = [channel.name for channel in self.meta.inputs]
+        missing = [name for name in names if name not in raw]
+        if missing:
+            raise UserError(f"the input lacks the channels {missing}; the model takes {names}, given: {list(raw)}")
+        arrays = [raw[name] for name in names]
+        tensors = all(isinstance(array, Tensor) for array in arrays)
+        axis = 1 if self.meta.steps_in == 1 and np.ndim(arrays[0]) == 1 + len(self.meta.axes) else 2
+        return torch.stack(arrays, axis) if tensors else np.stack([np.asarray(array) for array in arrays], axis)
+
+    def description(self) -> dict[str, Any]:
+        """The JSON part of a model file that is its own."""
+        return {"meta": self.meta.to_dict()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of a model file."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        return tensors | {f"normalizer.{name}": value for name, value in self.normalizer.state_dict().items()}
+
+    @classmethod
+    def from_file(cls, header: dict[str, Any], tensors: Mapping[str, Tensor]) -> "FieldPredictor":
+        """The predictor that a model file describes.
+
+        Raises:
+            UserError: the file names a model or an option that does not exist.
+        """
+        meta = FieldMeta.from_dict(header["meta"])
+        model = build_model(header["model"]["name"], **header["model"]["arguments"])
+        predictor = cls(model, Normalizer(meta), meta)
+        model.load_state_dict(part(tensors, "model."), assign=True)
+        predictor.normalizer.load_state_dict(part(tensors, "normalizer."), assign=True)
+        return predictor

@@ -1,0 +1,1 @@
+"""What the verbs do for each task: one file per kind of data."""

@@ -1,0 +1,267 @@
+"""Runs of the task ``operator``: training, evaluation and prediction on files of fields."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import nn
+
+from katops import generators
+from katops.bundle import Bundle, load, save
+from katops.config import RunConfig
+from katops.data.dataset import FieldDataset
+from katops.data.fingerprints import fingerprint
+from katops.data.formats import describe
+from katops.data.loader import batch_loader, split
+from katops.data.predictions import write_predictions
+from katops.data.windows import Window
+from katops.errors import UserError
+from katops.evaluation import Evaluation
+from katops.evaluation import evaluate as measure
+from katops.fields import Channel, FieldMeta
+from katops.models.baselines import MeanField, Persistence
+from katops.progress import bar
+from katops.report import print_metrics, write_report
+from katops.runs.result import SPLITS, RunResult, model_card, model_name, warn
+from katops.training.data import RunData, TestSet, open_run_data
+from katops.training.directory import LOG_FILE, remove_run
+from katops.training.fit import check_run, train_model
+
+EXAMPLES = 3
+
+
+def train_fields(run: RunConfig, *, resume: bool, overwrite: bool, console: Console, progress: bool) -> RunResult:
+    """Train, evaluate on the test files and write the report; see :func:`katops.api.train`."""
+    if run.data.generate:
+        problem = generators.create_problem(run.data.generate.problem, **run.data.generate.options)
+        check_run(run, problem.meta)
+    with bar(console, "generating", progress and run.data.generate is not None) as report:
+        data = open_run_data(run.data, run.train.batch_size, report)
+    check_run(run, data.meta)
+    with bar(console, "reading statistics", progress) as report:
+        fit = data.fit(run.data.normalizer, report)
+    # Nothing that can be wrong with the input is left: only now is an older run removed.
+    if overwrite:
+        remove_run(run.directory)
+    run.directory.mkdir(parents=True, exist_ok=True)
+    bundle = train_model(run, data, fit, resume=resume, console=console, progress=progress)
+    evaluations = {test.name: _evaluate_set(bundle, test, run, console, progress) for test in data.tests}
+    bundle = _with_metrics(bundle, run.directory, evaluations)
+    summary = _summary(run, data, bundle)
+    warn(console, summary["warnings"])
+    write_report(
+        run.directory,
+        evaluations=evaluations,
+        summary=summary,
+        log_csv=run.directory / LOG_FILE,
+        config_yaml=run.to_yaml(),
+    )
+    for name, evaluation in evaluations.items():
+        print_metrics(console, evaluation, title=name)
+    return RunResult(run.directory, bundle, evaluations)
+
+
+def evaluate_fields(
+    bundle: Bundle,
+    file: str | Path,
+    *,
+    output: Path | None,
+    split: str,
+    batch_size: int,
+    examples: int,
+    console: Console,
+) -> Evaluation:
+    """Measure on a file with known answers; see :func:`katops.api.evaluate`."""
+    dataset = open_for_model(bundle, file)
+    windows, part = _part_windows(bundle, dataset, split)
+    warning = _mesh_warning(bundle, dataset)
+    warn(console, [warning] if warning else [])
+    batches = batch_loader(dataset, windows, batch_size=batch_size)
+    with bar(console, f"evaluating {part}", True) as report:
+        evaluation = _measure(bundle, dataset, batches, len(windows), examples, report)
+    print_metrics(console, evaluation, title=f"{Path(file).name} ({part})")
+    if output is not None:
+        summary = {
+            "title": f"{model_name(bundle)} on {Path(file).name}",
+            "data": {"file": str(file), "part": part, "fingerprint": fingerprint(dataset.layout)},
+            "model": model_card(bundle),
+            "training": bundle.header.get("training", {}),
+            "versions": bundle.header.get("versions", {}),
+            "warnings": [warning] if warning else [],
+        }
+        write_report(output, evaluations={Path(file).name: evaluation}, summary=summary)
+    return evaluation
+
+
+def predict_fields(
+    bundle: Bundle, file: str | Path, output: Path, *, batch_size: int, overwrite: bool, console: Console
+) -> Path:
+    """Write a file in the katops layout; see :func:`katops.api.predict`.
+
+    Coordinates, boundary conditions, units and names are kept; the grid may be another one than in training, which is
+    warned about. Memory does not grow with the file, and ``output`` appears when it is whole.
+    """
+    dataset = open_for_model(bundle, file, outputs=False)
+    if output.exists() and (not overwrite or output.samefile(file)):
+        raise UserError(f"{str(output)!r} exists already; choose another name or --overwrite (never the input itself)")
+    warning = _mesh_warning(bundle, dataset)
+    warn(console, [warning] if warning else [])
+    batches = batch_loader(dataset, batch_size=batch_size)
+
+    def predictions() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for batch in batches:
+            yield bundle.predict(batch.x, batch.time, batch_size=batch_size).numpy(), batch.index.numpy()
+
+    provenance = {"model": model_name(bundle), "predicted_from": Path(file).name}
+    with bar(console, "predicting", True) as report:
+        return write_predictions(output, dataset, bundle.meta, predictions(), provenance, report)
+
+
+def open_for_model(bundle: Bundle, file: str | Path, *, outputs: bool = True) -> FieldDataset:
+    """A file, read the way the training file of the model was read.
+
+    Raises:
+        UserError: the file lacks a channel, or its axes or boundary conditions are not those of the model.
+    """
+    data = bundle.header.get("data", {})
+    meta = bundle.meta
+    stated = {
+        **data.get("statement", {}),
+        "inputs": [channel.name for channel in meta.inputs],
+        "outputs": [channel.name for channel in meta.outputs] if outputs else [],
+    }
+    layout = describe(file, **stated)
+    for kind in ("inputs", "outputs") if outputs else ("inputs",):
+        if getattr(layout.meta, kind) != getattr(meta, kind):
+            raise UserError(
+                f"the {kind} of {file} are {_listed(getattr(layout.meta, kind))}, those of the model "
+                f"{_listed(getattr(meta, kind))}; convert the units"
+            )
+    if layout.meta.boundary != meta.boundary:
+        raise UserError(
+            f"the boundary conditions of {file} are {layout.meta.boundary}, the model was trained with {meta.boundary}"
+        )
+    window = Window(**data["window"]) if "window" in data else None
+    return FieldDataset(layout, window=window, subsample=data.get("subsample", 1))
+
+
+def _with_metrics(bundle: Bundle, directory: Path, evaluations: dict[str, Evaluation]) -> Bundle:
+    """The model file once more, now with its measured errors."""
+    metrics = {name: evaluation.to_dict()["metrics"] for name, evaluation in evaluations.items()}
+    save(directory, bundle.predictor, mean_target=bundle.mean_target, **{**bundle.header, "metrics": metrics})
+    return load(directory)
+
+
+def _mesh_warning(bundle: Bundle, dataset: FieldDataset) -> str | None:
+    """A sentence where the grid is finer or coarser than in training, which the model may not survive."""
+    ours = _spacing(bundle.meta, bundle.header["data"]["space"])
+    theirs = _spacing(dataset.meta, dataset.space)
+    if np.allclose(ours, theirs, rtol=1e-3):
+        return None
+    return (
+        f"the distance of the grid points is {', '.join(f'{h:.3g}' for h in theirs)}; the model was trained with "
+        f"{', '.join(f'{h:.3g}' for h in ours)}, and models whose stencils are tied to the mesh fail on another one"
+    )
+
+
+def _spacing(meta: FieldMeta, space: Sequence[int]) -> list[float]:
+    points = [axis.coordinates(size)[:2] for axis, size in zip(meta.axes, space, strict=True)]
+    return [float(np.ptp(pair)) for pair in points]
+
+
+def _listed(channels: Sequence[Channel]) -> str:
+    return ", ".join(f"{channel.name} [{channel.unit}]" if channel.unit else channel.name for channel in channels)
+
+
+def _evaluate_set(bundle: Bundle, test: TestSet, run: RunConfig, console: Console, progress: bool) -> Evaluation:
+    batches = batch_loader(test.dataset, test.windows, batch_size=run.train.batch_size, workers=run.data.workers)
+    with bar(console, f"evaluating {test.name}", progress) as report:
+        return _measure(bundle, test.dataset, batches, len(test.windows), run.report.examples, report)
+
+
+def _measure(
+    bundle: Bundle, dataset: FieldDataset, batches: Any, total: int, examples: int, report: Callable[[int, int], None]
+) -> Evaluation:
+    """The model and its baselines on batches in physical units."""
+    predictors = {"model": bundle.predictor, **_baselines(bundle)}
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        report(done, total)
+
+    return measure(predictors, batches, dataset.meta, examples=examples, progress=advance)
+
+
+def _baselines(bundle: Bundle) -> dict[str, Callable[..., Any]]:
+    """The mean of the training targets, and persistence where the outputs are among the inputs."""
+    meta = bundle.meta
+    baselines: dict[str, nn.Module] = {}
+    if bundle.mean_target is not None:
+        baselines["mean"] = MeanField(bundle.mean_target.flatten(0, 1))
+    if {channel.name for channel in meta.outputs} <= {channel.name for channel in meta.inputs}:
+        baselines["persistence"] = Persistence(meta)
+    return {name: _unfolded(baseline, bundle) for name, baseline in baselines.items()}
+
+
+def _unfolded(baseline: nn.Module, bundle: Bundle) -> Callable[..., torch.Tensor]:
+    """A baseline on folded frames as a predictor on (batch, frame, channel, \\*space)."""
+    shape = (bundle.meta.steps_out, len(bundle.meta.outputs))
+    return lambda x, time: baseline(x.flatten(1, 2), time).unflatten(1, shape)
+
+
+def _part_windows(bundle: Bundle, dataset: FieldDataset, part: str) -> tuple[np.ndarray, str]:
+    """Windows of the asked part, and its name."""
+    if part not in SPLITS:
+        raise UserError(f"unknown split {part!r}; allowed: {', '.join(SPLITS)}")
+    data = bundle.header.get("data", {})
+    is_training_file = data.get("fingerprint") == fingerprint(dataset.layout)
+    if part == "auto" and is_training_file and not data["split"]["test"]:
+        raise UserError(
+            f"{dataset.layout.path} is the training file and no part of it was kept for testing; give other data, or "
+            f"say --split train, validation or all to measure on samples that the training has seen"
+        )
+    if part == "auto":
+        part = "test" if is_training_file else "all"
+    if part == "all":
+        return np.arange(len(dataset)), part
+    if not is_training_file:
+        raise UserError(f"split {part!r} is a part of the training file, which {dataset.layout.path} is not; use 'all'")
+    samples = getattr(split(dataset.layout.n_samples, **data["split"]), part)
+    return dataset.of_samples(samples), part
+
+
+def _summary(run: RunConfig, data: RunData, bundle: Bundle) -> dict[str, Any]:
+    """What ``summary.json`` says beside the measurements."""
+    header = bundle.header["data"]
+    train = run.train
+    return {
+        "title": f"{run.name}: {model_name(bundle)} on {data.meta.name}",
+        "data": {
+            **{key: header[key] for key in ("file", "samples", "fingerprint")},
+            "split": header["split"],
+            "test_files": [str(test.path) for test in data.tests],
+            "normalizer": run.data.normalizer,
+            "constant_channels": list(bundle.predictor.normalizer.constant_channels),
+        },
+        "warnings": [
+            f"{test.name}: {warning}"
+            for test in data.tests
+            if (warning := _mesh_warning(bundle, test.dataset)) is not None
+        ],
+        "model": model_card(bundle),
+        "training": {
+            "optimizer": "AdamW",
+            "learning_rate": train.learning_rate,
+            "schedule": train.schedule,
+            "batch_size": train.batch_size,
+            "loss": train.loss.name,
+            "seed": run.seed,
+            **bundle.header["training"],
+        },
+        "versions": bundle.header["versions"],
+    }
