@@ -68,10 +68,10 @@ class _GroupRational(torch.autograd.Function):
     def forward(x: Tensor, numerator: Tensor, denominator: Tensor, trailing: int) -> Tensor:
         value, a, b = _to_compute(x, numerator, denominator)
         far = value.abs() > far_limit(value.dtype, a, b)
+        if not _may_hold(far):
+            return _near(value, a, b, trailing).to(x.dtype)
         y = _near(torch.where(far, 0, value), a, b, trailing)
-        if _may_hold(far):
-            y = torch.where(far, _far(torch.where(far, value, 1), a, b, trailing), y)
-        return y.to(x.dtype)
+        return torch.where(far, _far(torch.where(far, value, 1), a, b, trailing), y).to(x.dtype)
 
     @staticmethod
     def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: Tensor) -> None:
@@ -85,12 +85,15 @@ class _GroupRational(torch.autograd.Function):
         value, a, b = _to_compute(x, numerator, denominator)
         incoming = gradient.to(value.dtype)
         far = value.abs() > far_limit(value.dtype, a, b)
-        near_incoming = torch.where(far, 0, incoming)
-        grad_x, grad_a, grad_b = _near_gradients(torch.where(far, 0, value), near_incoming, a, b, ctx.trailing)
-        if _may_hold(far):
-            far_incoming = torch.where(far, incoming, 0)
-            terms = _far_gradients(torch.where(far, value, 1), far_incoming, a, b, ctx.trailing)
-            grad_x, grad_a, grad_b = torch.where(far, terms[0], grad_x), grad_a + terms[1], grad_b + terms[2]
+        if not _may_hold(far):
+            grad_x, grad_a, grad_b = _near_gradients(value, incoming, a, b, ctx.trailing)
+        else:
+            terms = (
+                _near_gradients(torch.where(far, 0, value), torch.where(far, 0, incoming), a, b, ctx.trailing),
+                _far_gradients(torch.where(far, value, 1), torch.where(far, incoming, 0), a, b, ctx.trailing),
+            )
+            grad_x = torch.where(far, terms[1][0], terms[0][0])
+            grad_a, grad_b = (near + distant for near, distant in zip(terms[0][1:], terms[1][1:], strict=True))
         return grad_x.to(x.dtype), grad_a.to(numerator.dtype), grad_b.to(denominator.dtype), None
 
 
