@@ -179,7 +179,8 @@ def _near_gradients(x: Tensor, incoming: Tensor, a: Tensor, b: Tensor, trailing:
     weight = incoming / quotient
     slope_p = _horner(x, [power * column for power, column in enumerate(columns_a)][1:])
     slope_q = _horner(magnitude, [(power + 1) * column for power, column in enumerate(columns_b)])
-    grad_x = weight * (slope_p - f * (sign * slope_q))
+    # x first: the result then lies in memory as x does, whatever the layout of the incoming gradient
+    grad_x = (slope_p - f * (sign * slope_q)) * weight
     grad_a = _sums_of_powers(weight, x, a, trailing)
     grad_b = _sums_of_powers(weight * f * magnitude, magnitude, b, trailing)
     return grad_x, grad_a, -sign_b * grad_b
