@@ -59,7 +59,13 @@ class Bundle:
 
     @property
     def meta(self) -> FieldMeta:
-        """Names, units and axes of the fields; an image model has none."""
+        """Names, units and axes of the fields.
+
+        Raises:
+            UserError: the model works on images, which have none.
+        """
+        if not isinstance(self.predictor, FieldPredictor):
+            raise UserError(f"a {_name(self)} works on images and has no fields; see predictor.preprocessing")
         return self.predictor.meta
 
     def predict(self, raw: Any, *arguments: Any, batch_size: int = 16) -> Any:
@@ -67,8 +73,18 @@ class Bundle:
         return self.predictor.predict(raw, *arguments, batch_size=batch_size)
 
     def labels(self, images: Any, *, batch_size: int = 16) -> list[str]:
-        """See :meth:`katops.predictors.ImagePredictor.labels`; models on fields have none."""
+        """See :meth:`katops.predictors.ImagePredictor.labels`.
+
+        Raises:
+            UserError: the model works on fields, which have no classes.
+        """
+        if not isinstance(self.predictor, ImagePredictor):
+            raise UserError(f"a {_name(self)} works on fields and has no classes; see predict()")
         return self.predictor.labels(images, batch_size=batch_size)
+
+
+def _name(bundle: Bundle) -> str:
+    return bundle.model.recipe["name"]
 
 
 def versions() -> dict[str, str]:
@@ -91,8 +107,14 @@ def save(path: str | Path, predictor: AnyPredictor, *, mean_target: Tensor | Non
         header: further JSON-able entries, such as ``metrics``, ``data``, ``training``.
 
     Raises:
-        UserError: the model's arguments cannot be written as JSON (a callable that is not registered, for example).
+        UserError: ``predictor`` is a bare model; the model's arguments cannot be written as JSON (a callable that is
+            not registered, for example); or the model was changed after it was built and could not be built again.
     """
+    if not isinstance(predictor, AnyPredictor):
+        raise UserError(
+            f"cannot save a {type(predictor).__name__}: a model file needs what is around the model too; give a "
+            f"katops.predictors.FieldPredictor (normaliser, channels) or ImagePredictor (preprocessing, classes)"
+        )
     path = Path(path)
     path = path if path.suffix == ".safetensors" else path / FILE_NAME
     recipe = getattr(predictor.model, "recipe", None)
@@ -113,9 +135,23 @@ def save(path: str | Path, predictor: AnyPredictor, *, mean_target: Tensor | Non
     if mean_target is not None:
         tensors["mean_target"] = mean_target
     contiguous = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    _check_rebuilds(header, contiguous)
     with atomic_path(path) as temporary:
         save_file(contiguous, temporary, metadata={METADATA_KEY: json.dumps(header)})
     return path
+
+
+def _check_rebuilds(header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Refuse to write what could not be read; the random numbers of the caller stay as they are."""
+    try:
+        with torch.random.fork_rng():
+            _build(json.loads(json.dumps(header)), tensors)
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"cannot save a {header['model']['name']}: it is no longer the model that its recipe builds ({reason}); "
+            f"build it with the changed options"
+        ) from error
 
 
 def load(source: str | Path, device: str | torch.device = "cpu") -> Bundle:

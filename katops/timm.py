@@ -7,6 +7,7 @@ timm finds models of other packages only after these have been imported, and its
 
 import runpy
 import sys
+from pathlib import Path
 
 import katops.models  # noqa: F401 - registers the models
 from katops.errors import UserError
@@ -17,6 +18,10 @@ def main() -> None:
     if len(sys.argv) < 2:
         raise SystemExit("usage: python -m katops.timm SCRIPT.py [arguments of the script]")
     sys.argv = sys.argv[1:]
+    script = Path(sys.argv[0])
+    if not script.is_file():
+        raise SystemExit(f"error: there is no script {str(script)!r}")
+    sys.path[0] = str(script.resolve().parent)  # where Python looks for what the script imports
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
     except UserError as error:

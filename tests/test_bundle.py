@@ -15,10 +15,11 @@ from safetensors.torch import load_file, save_file
 import katops
 from katops.bundle import METADATA_KEY, load, save
 from katops.data.normalize import Normalizer
+from katops.data.preprocessing import Preprocessing
 from katops.errors import UserError
 from katops.fields import Axis, Channel, FieldMeta
 from katops.models.build import build_model
-from katops.predictors import FieldPredictor
+from katops.predictors import FieldPredictor, ImagePredictor
 
 META = FieldMeta(
     name="flow",
@@ -212,3 +213,35 @@ def test_there_is_a_golden_file_for_every_format() -> None:
     from katops.bundle import FORMAT_VERSION
 
     assert [path.stem for path in GOLDEN] == [f"model_v{version}" for version in range(1, FORMAT_VERSION + 1)]
+
+
+def test_bare_model_is_refused_with_what_is_missing(tmp_path):
+    model = build_model("kat_tiny", img_size=16, patch_size=8, embed_dim=16, depth=1, num_heads=2)
+    with pytest.raises(UserError, match="needs what is around the model too"):
+        save(tmp_path, model)
+
+
+def image_predictor():
+    model = build_model("kat_tiny", img_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=2)
+    return ImagePredictor(model, Preprocessing((3, 16, 16), (0.5,) * 3, (0.5,) * 3, "bilinear", 1.0), ["a", "b"])
+
+
+def test_model_that_its_recipe_no_longer_builds_is_not_written(tmp_path):
+    predictor = image_predictor()
+    predictor.model.prune_intermediate_layers([0])
+    with pytest.raises(UserError, match="no longer the model that its recipe builds"):
+        save(tmp_path, predictor)
+    assert not list(tmp_path.iterdir())
+
+
+def test_saving_draws_no_random_numbers(tmp_path):
+    predictor = image_predictor()
+    before = torch.get_rng_state()
+    save(tmp_path, predictor)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_image_model_says_that_it_has_no_fields(tmp_path):
+    bundle = load(save(tmp_path, image_predictor()))
+    with pytest.raises(UserError, match="works on images and has no fields"):
+        _ = bundle.meta

@@ -20,3 +20,16 @@ def test_without_a_script_the_usage_is_told(tmp_path):
     result = run(cwd=tmp_path)
     assert result.returncode == 1
     assert "usage: python -m katops.timm SCRIPT.py" in result.stderr
+
+
+def test_script_finds_the_files_beside_it(tmp_path):
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    (folder / "helper.py").write_text("answer = 42\n")
+    (folder / "train.py").write_text("import helper\nprint(helper.answer)\n")
+    assert run(folder / "train.py", cwd=tmp_path).stdout == "42\n"
+
+
+def test_missing_script_is_named(tmp_path):
+    result = run("nothing.py", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (1, "error: there is no script 'nothing.py'\n")

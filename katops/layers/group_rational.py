@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from katops.errors import UserError
@@ -14,6 +15,16 @@ from katops.ops.rational_shapes import shape as named_shape
 from katops.registry import LAYERS
 
 PAPER = "arXiv:2409.10594"
+
+
+def _check_channels(x: Tensor, channels: int, channel_dim: int) -> None:
+    if not -x.ndim <= channel_dim < x.ndim or x.shape[channel_dim] != channels:
+        raise UserError(f"rational: expected {channels} channels at axis {channel_dim}, got {tuple(x.shape)}")
+
+
+# Neither is taken apart by symbolic tracing, so that feature extractors of timm and torchvision work.
+torch.fx.wrap("_check_channels")
+torch.fx.wrap("group_rational")
 
 
 @LAYERS.register(
@@ -67,10 +78,7 @@ class GroupRational(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape with ``channels`` at ``channel_dim``; the same shape and type comes out."""
-        if not -x.ndim <= self.channel_dim < x.ndim or x.shape[self.channel_dim] != self.channels:
-            raise UserError(
-                f"rational: expected {self.channels} channels at axis {self.channel_dim}, got {tuple(x.shape)}"
-            )
+        _check_channels(x, self.channels, self.channel_dim)
         return group_rational(x, self.weight_numerator, self.weight_denominator, self.channel_dim)
 
     def extra_repr(self) -> str:

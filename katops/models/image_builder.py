@@ -5,8 +5,10 @@ the check of the options is timm's own builder: default configurations, download
 ``features_only``.
 """
 
+import math
 import pickle
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from katops.errors import UserError
 from katops.models.options import allowed_options, plain_options, resolve_options
+from katops.models.published import read_weights
 from katops.registry import MODELS
 
 # What timm's builder takes beside the options of the model.
@@ -26,10 +29,9 @@ BUILDER_OPTIONS = (
     "features_only",
     "out_indices",
     "feature_cls",
-    "output_fmt",
 )
 # Of these, what belongs to the model and not to where its weights come from.
-KEPT_OPTIONS = ("features_only", "out_indices", "feature_cls", "output_fmt")
+KEPT_OPTIONS = ("features_only", "out_indices", "feature_cls")
 
 
 def register_image_model(model_class: type[nn.Module], *, summary: str, paper: str = "") -> Callable:
@@ -71,6 +73,8 @@ def create_image_model(
     own = {key: value for key, value in options.items() if key not in BUILDER_OPTIONS}
     resolved = resolve_options(own, model_class, f"model {name!r}")
     indices = builder.pop("out_indices", 3)
+    if pretrained:
+        builder = _with_weights_read(builder, name)
     try:
         model = build_model_with_cfg(
             model_class,
@@ -89,6 +93,7 @@ def create_image_model(
         overlay = builder.get("pretrained_cfg_overlay") or {}
         source = overlay.get("file") or overlay.get("hf_hub_id") or "the published ones"
         raise UserError(f"the pretrained weights of {name!r} ({source}) cannot be loaded: {_reason(error)}") from error
+    _forget_weights(model)
     arguments = plain_options({**own, **{key: options[key] for key in KEPT_OPTIONS if key in options}})
     model.recipe = None if arguments is None else {"name": name, "arguments": arguments}
     return model
@@ -97,6 +102,27 @@ def create_image_model(
 def image_options(factory: Callable[..., nn.Module]) -> dict[str, Any]:
     """Names and annotations of the options of a registered image model."""
     return allowed_options(factory.model_class)
+
+
+def _with_weights_read(builder: dict[str, Any], name: str) -> dict[str, Any]:
+    """The builder's options with a local file replaced by its tensors: not every version of timm reads one safely."""
+    overlay = dict(builder.get("pretrained_cfg_overlay") or {})
+    stated = builder.get("pretrained_cfg")
+    entry = stated.get if isinstance(stated, Mapping) else lambda key: getattr(stated, key, None)
+    file = overlay.get("file") or (entry("file") if entry("source") != "local-dir" else None)
+    if file is None or overlay.get("state_dict"):
+        return builder
+    if not Path(file).is_file():
+        raise UserError(f"the pretrained weights of {name!r} ({file}) cannot be loaded: there is no such file")
+    return {**builder, "pretrained_cfg_overlay": {**overlay, "state_dict": read_weights(file, name)[0]}}
+
+
+def _forget_weights(model: nn.Module) -> None:
+    """timm keeps what a model was loaded from; a second copy of the weights would be pickled with every model."""
+    config = getattr(model, "pretrained_cfg", None)
+    if isinstance(config, Mapping) and config.get("state_dict") is not None:
+        model.pretrained_cfg = {key: value for key, value in config.items() if key != "state_dict"}
+        model.default_cfg = model.pretrained_cfg
 
 
 def _reason(error: Exception) -> str:
@@ -112,6 +138,7 @@ def _fitting_weights(state: Mapping[str, Tensor], model: nn.Module) -> dict[str,
         UserError: keys of the model are missing, or the file has others; the head is left to timm, which replaces it
             where the number of classes differs.
     """
+    _check_positions(state.get("pos_embed"), model)
     weights = checkpoint_filter_fn(dict(state), model)
     expected = {key for key in model.state_dict() if not key.startswith("head.")}
     given = {key for key in weights if not key.startswith("head.")}
@@ -122,7 +149,22 @@ def _fitting_weights(state: Mapping[str, Tensor], model: nn.Module) -> dict[str,
             for keys, what in ((missing, "weights of the model are missing"), (unknown, "have no place in it"))
             if keys
         ]
+        moved = any(key.startswith("fc_norm.") for key in missing)
+        hint = "; give fc_norm=False to keep the last norm where the weights have it" if moved else ""
         raise UserError(
-            f"the file does not hold the weights of a {type(model).__name__} of this size: {'; '.join(parts)}"
+            f"the file does not hold the weights of a {type(model).__name__} of this size: {'; '.join(parts)}{hint}"
         )
     return weights
+
+
+def _check_positions(positions: Tensor | None, model: nn.Module) -> None:
+    """Refuse position embeddings that cannot be resampled to the model's grid."""
+    if positions is None or model.pos_embed is None or positions.shape == model.pos_embed.shape:
+        return
+    further = 0 if model.no_embed_class else model.num_prefix_tokens
+    patches = positions.shape[1] - further
+    if patches < 1 or math.isqrt(patches) ** 2 != patches:
+        raise UserError(
+            f"the file has {positions.shape[1]} position embeddings, which are no square image and {further} further "
+            f"tokens; are class_token and reg_tokens those of the weights?"
+        )

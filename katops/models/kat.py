@@ -9,17 +9,30 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch.fx
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import VisionTransformer, generate_default_cfgs
 from torch import Tensor, nn
 
-from katops.errors import UserError
+from katops.errors import UserError, did_you_mean
 from katops.layers.group_rational import GroupRational, GroupRationalKAN
 from katops.models.image_builder import create_image_model, register_image_model
 from katops.models.kat_published import load_published
 from katops.models.mimetic import initialise_mimetic
 
 PAPER = "arXiv:2409.10594"
+
+
+WEIGHT_INITS = ("", "skip", "reset", "jax", "jax_nlhb", "moco", "mimetic")
+
+
+def _check_images(x: Tensor, channels: int) -> None:
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise UserError(f"KAT: expected (batch, channel={channels}, height, width), got {tuple(x.shape)}")
+
+
+# A check on values is no part of a symbolic trace: feature extractors of timm and torchvision keep the call as it is.
+torch.fx.wrap("_check_images")
 
 
 class KAT(VisionTransformer):
@@ -51,6 +64,9 @@ class KAT(VisionTransformer):
     ) -> None:
         if options.get("act_layer") is not None and mlp_layer is None:
             raise UserError("KAT: the activation is learned, act_layer has no effect; give its initial shape as shape=")
+        if weight_init not in WEIGHT_INITS:
+            guess = did_you_mean(weight_init, WEIGHT_INITS)
+            raise UserError(f"KAT: unknown weight_init {weight_init!r}{guess} Allowed: {WEIGHT_INITS}.")
         rational = partial(GroupRationalKAN, groups=groups, shape=shape, shared_numerator=shared_numerator)
         mixer = rational if mlp_layer is None else partial(_with_accepted, mlp_layer)
         mimetic = weight_init == "mimetic"
@@ -65,11 +81,17 @@ class KAT(VisionTransformer):
         Raises:
             UserError: x is no (batch, channel, height, width) with the model's number of channels.
         """
-        if x.ndim != 4 or x.shape[1] != self.in_chans:
-            raise UserError(
-                f"{type(self).__name__}: expected (batch, channel={self.in_chans}, height, width), got {tuple(x.shape)}"
-            )
+        _check_images(x, self.in_chans)
         return super().forward_features(x, *arguments, **options)
+
+    def forward_intermediates(self, x: Tensor, *arguments: Any, **options: Any) -> Any:
+        """Maps after chosen blocks; see timm's ``VisionTransformer``.
+
+        Raises:
+            UserError: x is no (batch, channel, height, width) with the model's number of channels.
+        """
+        _check_images(x, self.in_chans)
+        return super().forward_intermediates(x, *arguments, **options)
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that weight decay would pull towards a value without meaning."""
@@ -80,9 +102,18 @@ class KAT(VisionTransformer):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """A new head; the recipe follows, so that the model can still be saved."""
         super().reset_classifier(num_classes, global_pool)
-        if getattr(self, "recipe", None):
-            changed = {"num_classes": num_classes, **({} if global_pool is None else {"global_pool": global_pool})}
-            self.recipe = {**self.recipe, "arguments": {**self.recipe["arguments"], **changed}}
+        self._changed(num_classes=num_classes, **({} if global_pool is None else {"global_pool": global_pool}))
+
+    def set_input_size(self, img_size: Any = None, patch_size: Any = None) -> None:
+        """Position embeddings and patches for another size; the recipe follows here too."""
+        super().set_input_size(img_size, patch_size)
+        given = {"img_size": img_size, "patch_size": patch_size}
+        self._changed(**{key: value for key, value in given.items() if value is not None})
+
+    def _changed(self, **arguments: Any) -> None:
+        recipe = getattr(self, "recipe", None)
+        if recipe is not None:
+            self.recipe = {**recipe, "arguments": {**recipe["arguments"], **arguments}}
 
 
 def _with_accepted(layer: Callable[..., nn.Module], in_features: int, **offered: Any) -> nn.Module:

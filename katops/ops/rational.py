@@ -35,7 +35,10 @@ def group_rational(x: Tensor, numerator: Tensor, denominator: Tensor, channel_di
 
     Huge input gives the right quotient even where P(x) and Q(x) themselves overflow; an infinite x gives the limit of
     P/Q; NaN gives NaN, in its own element and, backward, in the coefficients of its own group only. Where the incoming
-    gradient is zero, x adds nothing to the coefficients' gradients, however large or infinite it is.
+    gradient is zero, x adds nothing to the coefficients' gradients, however large or infinite it is. The coefficients
+    themselves are taken to be moderate, below 1e20 in float32.
+
+    ``torch.func.grad`` and ``vmap`` work and nest; forward-mode derivatives (``jvp``, ``jacfwd``) do not exist.
 
     Args:
         x: any shape, floating point, in any memory layout.
@@ -120,11 +123,10 @@ def _checked_groups(x: Tensor, numerator: Tensor, denominator: Tensor, channel_d
             f"group_rational: numerator {tuple(numerator.shape)} and denominator {tuple(denominator.shape)} must have "
             f"the same number of groups, or one of them a single row; the numerator needs a coefficient"
         )
-    if not x.is_floating_point() or x.ndim == 0 or not -x.ndim <= channel_dim < x.ndim:
-        raise UserError(
-            f"group_rational: channel_dim {channel_dim} is no axis of a floating-point tensor; "
-            f"given: {tuple(x.shape)} of {x.dtype}"
-        )
+    if not x.is_floating_point():
+        raise UserError(f"group_rational: x must be a floating-point tensor; given: {x.dtype}")
+    if not -x.ndim <= channel_dim < x.ndim:
+        raise UserError(f"group_rational: channel_dim {channel_dim} is no axis of a tensor of shape {tuple(x.shape)}")
     channels = x.shape[channel_dim]
     if channels % groups:
         raise UserError(
@@ -144,8 +146,12 @@ def _to_compute(x: Tensor, numerator: Tensor, denominator: Tensor) -> tuple[Tens
 
 def _may_hold(mask: Tensor) -> bool:
     """Whether the mask may be true somewhere; asked of the data only where asking costs nothing."""
-    unknown = torch.compiler.is_compiling() or mask.device.type != "cpu" or torch._C._functorch.maybe_current_level()
-    return True if unknown else bool(mask.any())
+    if torch.compiler.is_compiling():
+        return True
+    transformed = torch._C._functorch.maybe_current_level() or torch._C._len_torch_dispatch_stack()
+    if transformed or type(mask) is not Tensor or mask.device.type != "cpu":
+        return True
+    return bool(mask.any())
 
 
 def _columns(coefficients: Tensor, trailing: int) -> list[Tensor]:

@@ -8,7 +8,9 @@ import timm
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from timm.models import save_for_hf
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from katops.errors import UserError
 from katops.layers.group_rational import GroupRational, GroupRationalKAN
@@ -198,6 +200,68 @@ def test_from_published_of_narrow_heads_asks_for_their_number(checkpoint):
         from_published(checkpoint)
 
 
+def test_from_published_reads_what_timm_pushes_to_the_hub(tmp_path):
+    model = small(num_classes=10)
+    save_for_hf(model, tmp_path, model_args=dict(SMALL))
+    x = torch.randn(IMAGE)
+    torch.testing.assert_close(from_published(tmp_path)(x), model(x), rtol=0, atol=0)
+
+
+def test_weights_of_another_size_are_refused_by_the_name_of_their_file(checkpoint):
+    with pytest.raises(UserError, match=rf"{checkpoint.name}: .*size mismatch for cls_token"):
+        from_published(checkpoint, {"num_heads": 2, "embed_dim": 64, "num_classes": 1000})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"global_pool": "avg"}, "give fc_norm=False"),
+        ({"reg_tokens": 4}, "are class_token and reg_tokens those of the weights"),
+        ({"img_size": 64, "class_token": False, "global_pool": "avg"}, "17 position embeddings, which are no square"),
+    ],
+)
+def test_options_that_contradict_the_weights_are_named(checkpoint, options, message):
+    with pytest.raises(UserError, match=message):
+        small(num_classes=1000, pretrained=True, pretrained_cfg_overlay={"file": str(checkpoint)}, **options)
+
+
+def test_average_pooling_takes_published_weights_with_the_norm_where_it_was(checkpoint):
+    overlay = {"file": str(checkpoint)}
+    model = small(num_classes=1000, pretrained=True, pretrained_cfg_overlay=overlay, global_pool="avg", fc_norm=False)
+    assert "state_dict" not in model.pretrained_cfg
+    assert model(torch.randn(IMAGE)).shape == (2, 1000)
+
+
+def test_no_loader_of_timm_opens_a_local_file(checkpoint, monkeypatch):
+    """Versions of timm before 1.0.26 unpickle such a file."""
+    monkeypatch.setattr("timm.models._builder.load_state_dict", pytest.fail)
+    small(num_classes=1000, pretrained=True, pretrained_cfg_overlay={"file": str(checkpoint)})
+    small(num_classes=1000, pretrained=True, pretrained_cfg={"file": str(checkpoint), "num_classes": 1000})
+
+
+@pytest.mark.parametrize("change", [lambda m: m.set_input_size((64, 64)), lambda m: m.reset_classifier(4)])
+def test_recipe_follows_changes_of_the_model(change):
+    model = small()
+    change(model)
+    build_model(model.recipe["name"], **model.recipe["arguments"]).load_state_dict(model.state_dict())
+
+
+def test_symbolic_tracing_keeps_the_rational_function_whole():
+    model = small(depth=1).eval()
+    extractor = create_feature_extractor(model, ["blocks.0.mlp.act2"])
+    x = torch.randn(IMAGE)
+    with torch.no_grad():
+        assert extractor(x)["blocks.0.mlp.act2"].shape == (2, 17, 128)
+    features = small(features_only=True, feature_cls="fx", out_indices=(0, 1))(x)
+    assert [tuple(tokens.shape) for tokens in features] == [(2, 17, 32)] * 2
+
+
+@pytest.mark.parametrize("wrong", [torch.randn(2, 1, 32, 32), torch.randn(3, 32, 32)])
+def test_intermediate_features_of_a_wrong_input_name_the_axes(wrong):
+    with pytest.raises(UserError, match=r"expected \(batch, channel=3, height, width\)"):
+        small().forward_intermediates(wrong)
+
+
 def test_logits_follow_num_classes_and_zero_classes_give_features():
     assert small(num_classes=0)(torch.randn(IMAGE)).shape == (2, 32)
     model = small()
@@ -311,6 +375,8 @@ def test_mlp_slot_takes_registered_names_with_options(mlp_layer):
         ({"shape": "geluu"}, "did you mean 'gelu'"),
         ({"act_layer": "silu"}, "give its initial shape as shape="),
         ({"groups": "eight"}, "option 'groups' of model 'kat_tiny' must be an integer"),
+        ({"weight_init": "mimetik"}, "unknown weight_init 'mimetik'; did you mean 'mimetic'"),
+        ({"features_only": True, "output_fmt": "NHWC"}, "unknown option 'output_fmt'"),
     ],
 )
 def test_wrong_options_are_told_in_a_sentence(options, message):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from katops.errors import UserError
 from katops.ops.rational import far_limit, group_rational
@@ -594,7 +595,13 @@ def test_gradients_per_sample_sum_to_the_gradient() -> None:
         (torch.zeros(2, 8), torch.zeros(4, 6), torch.zeros(4, 4).int(), -1, "denominator must be.*torch.int32"),
         (torch.zeros(2, 8), torch.zeros(4, 0), torch.zeros(4, 4), -1, "the numerator needs a coefficient"),
         (torch.zeros(2, 8), torch.zeros(0, 6), torch.zeros(0, 4), -1, r"\(0, 6\)"),
-        (torch.zeros(2, 8).int(), torch.zeros(4, 6), torch.zeros(4, 4), -1, r"given: \(2, 8\) of torch.int32"),
+        (
+            torch.zeros(2, 8).int(),
+            torch.zeros(4, 6),
+            torch.zeros(4, 4),
+            -1,
+            "x must be a floating-point tensor",
+        ),
         (torch.zeros(2, 8), torch.zeros(4, 6), torch.zeros(4, 4), 2, r"channel_dim 2 is no axis.*\(2, 8\)"),
         (torch.zeros(()), torch.zeros(4, 6), torch.zeros(4, 4), -1, "channel_dim -1 is no axis"),
     ],
@@ -604,3 +611,12 @@ def test_wrong_input_is_refused_in_one_sentence(
 ) -> None:
     with pytest.raises(UserError, match=message):
         group_rational(x, numerator, denominator, channel_dim)
+
+
+@pytest.mark.parametrize("tracing_mode", ["real", "fake", "symbolic"])
+def test_traces_outside_the_compiler_hold_both_branches(tracing_mode: str) -> None:
+    numerator, denominator = coefficients(2)
+    x = torch.randn(3, 4).double()
+    traced = make_fx(lambda x, a, b: group_rational(x, a, b), tracing_mode=tracing_mode)(x, numerator, denominator)
+    huge = torch.tensor([[1.0, -2.0, 1e70, -1e200]]).double().expand(3, 4).contiguous()
+    torch.testing.assert_close(traced(huge, numerator, denominator), group_rational(huge, numerator, denominator))
