@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from katops import __version__
-from katops.errors import UserError
+from katops.errors import UserError, did_you_mean
 from katops.fields import FieldMeta
 from katops.files import atomic_path
 from katops.predictors import FieldPredictor, ImagePredictor
@@ -69,7 +69,12 @@ class Bundle:
         return self.predictor.meta
 
     def predict(self, raw: Any, *arguments: Any, batch_size: int = 16) -> Any:
-        """See :meth:`katops.predictors.FieldPredictor.predict` and :meth:`katops.predictors.ImagePredictor.predict`."""
+        """Predict from raw input, in batches of ``batch_size`` and without gradients.
+
+        Fields (mapping of names or array, in physical units) give fields in physical units, see
+        :meth:`katops.predictors.FieldPredictor.predict`. Images (paths, PIL images, arrays) give class probabilities
+        (images, classes), see :meth:`katops.predictors.ImagePredictor.predict`; :meth:`labels` gives class names.
+        """
         return self.predictor.predict(raw, *arguments, batch_size=batch_size)
 
     def labels(self, images: Any, *, batch_size: int = 16) -> list[str]:
@@ -206,9 +211,11 @@ def _locate(source: str | Path) -> Path:
         return path / FILE_NAME
     if path.exists():
         return path
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+    # The name of a repository looks like a path; beside an existing folder of that name a mistyped run is more likely.
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) and not path.parent.is_dir():
         return _from_hub(str(source))
-    raise UserError(f"no model file {str(source)!r}")
+    runs = [str(file.parent) for file in path.parent.glob(f"*/{FILE_NAME}")] if path.parent.is_dir() else []
+    raise UserError(f"there is no run folder and no model file {str(source)!r}{did_you_mean(str(source), runs)}")
 
 
 def _from_hub(repository: str) -> Path:

@@ -15,7 +15,7 @@ from katops.errors import UserError
 
 def main() -> None:
     """Run the script named by the first argument as if it had been started itself."""
-    if len(sys.argv) < 2:
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         raise SystemExit("usage: python -m katops.timm SCRIPT.py [arguments of the script]")
     sys.argv = sys.argv[1:]
     script = Path(sys.argv[0])

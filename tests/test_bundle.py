@@ -245,3 +245,10 @@ def test_image_model_says_that_it_has_no_fields(tmp_path):
     bundle = load(save(tmp_path, image_predictor()))
     with pytest.raises(UserError, match="works on images and has no fields"):
         _ = bundle.meta
+
+
+def test_mistyped_run_beside_others_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    save(tmp_path / "runs" / "kat_digits", image_predictor())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="file 'runs/kat_digit'; did you mean 'runs/kat_digits'"):
+        load("runs/kat_digit")

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 
 def run(*arguments, cwd):
     command = [sys.executable, "-m", "katops.timm", *map(str, arguments)]
@@ -16,8 +18,9 @@ def test_script_sees_the_models_its_arguments_and_its_own_name(tmp_path):
     assert result.stdout == "__main__ ['--model', 'kat_small'] True\n", result.stderr
 
 
-def test_without_a_script_the_usage_is_told(tmp_path):
-    result = run(cwd=tmp_path)
+@pytest.mark.parametrize("arguments", [(), ("--help",)])
+def test_without_a_script_the_usage_is_told(tmp_path, arguments):
+    result = run(*arguments, cwd=tmp_path)
     assert result.returncode == 1
     assert "usage: python -m katops.timm SCRIPT.py" in result.stderr
 

@@ -75,6 +75,10 @@ def create_image_model(
     indices = builder.pop("out_indices", 3)
     if pretrained:
         builder = _with_weights_read(builder, name)
+    elif (builder.get("pretrained_cfg_overlay") or {}).get("file"):
+        raise UserError(
+            f"model {name!r}: pretrained_cfg_overlay names a file, but without pretrained=True it is not read"
+        )
     try:
         model = build_model_with_cfg(
             model_class,
@@ -114,7 +118,10 @@ def _with_weights_read(builder: dict[str, Any], name: str) -> dict[str, Any]:
         return builder
     if not Path(file).is_file():
         raise UserError(f"the pretrained weights of {name!r} ({file}) cannot be loaded: there is no such file")
-    return {**builder, "pretrained_cfg_overlay": {**overlay, "state_dict": read_weights(file, name)[0]}}
+    state = read_weights(file, name)[0]
+    # timm takes the head of a file for one of the published number of classes, and drops it, unless it is told
+    head = {"num_classes": state["head.weight"].shape[0]} if "head.weight" in state else {}
+    return {**builder, "pretrained_cfg_overlay": {**head, **overlay, "state_dict": state}}
 
 
 def _forget_weights(model: nn.Module) -> None:

@@ -32,7 +32,8 @@ def warnings_about(evaluation: ClassificationEvaluation, test_set: str) -> list[
         warnings.append(
             f"On {test_set}, the top-1 accuracy is {accuracy}, and guessing among {len(evaluation.classes)} classes "
             f"gives {_percent(evaluation.chance)}: the model is at chance level. Look for the cause in the weights or "
-            "label order: weights that were not loaded, or class numbers that mean other classes than in training."
+            "label order (weights that were not loaded, class numbers that mean other classes than in training), or, "
+            "after a short training, in too few epochs, the learning rate or an augmentation that hides the object."
         )
     if scores.accuracy <= evaluation.majority:
         warnings.append(

@@ -119,6 +119,16 @@ def test_pretrained_weights_adapt_to_classes_channels_and_image_size(checkpoint)
     assert model.pos_embed.shape[1] == 65
 
 
+def test_head_of_a_fine_tuned_file_is_kept_where_the_classes_agree(tmp_path):
+    original = small(num_classes=10)
+    save_file(original.state_dict(), tmp_path / "tuned.safetensors")
+    overlay = {"file": str(tmp_path / "tuned.safetensors")}
+    model = small(num_classes=10, pretrained=True, pretrained_cfg_overlay=overlay)
+    torch.testing.assert_close(model.head.weight, original.head.weight, rtol=0, atol=0)
+    with pytest.raises(UserError, match="read with pretrained=True only"):
+        small(num_classes=10, pretrained_cfg_overlay=overlay)
+
+
 def test_checkpoint_path_loads_a_local_file(checkpoint):
     model = small(num_classes=1000, checkpoint_path=str(checkpoint))
     torch.testing.assert_close(model.cls_token, load_file(checkpoint)["cls_token"], rtol=0, atol=0)
