@@ -4,6 +4,7 @@ import re
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from katops.config import parse_config
 
@@ -15,7 +16,7 @@ def blocks(repository, language):
 
 
 def test_every_complete_configuration_in_the_documentation_is_accepted(repository):
-    shown = [(page, yaml.safe_load(text)) for page, text in blocks(repository, "yaml")]
+    shown = [(page, OmegaConf.to_container(OmegaConf.create(text))) for page, text in blocks(repository, "yaml")]
     complete = [(page, values) for page, values in shown if "model" in values]
     assert {"README.md", "your_images.md"} <= {page for page, _ in complete}
     for _, values in complete:

@@ -76,9 +76,7 @@ def create_image_model(
     if pretrained:
         builder = _with_weights_read(builder, name)
     elif (builder.get("pretrained_cfg_overlay") or {}).get("file"):
-        raise UserError(
-            f"model {name!r}: pretrained_cfg_overlay names a file, but without pretrained=True it is not read"
-        )
+        raise UserError(f"model {name!r}: pretrained_cfg_overlay names a file, which is read with pretrained=True only")
     try:
         model = build_model_with_cfg(
             model_class,
