@@ -126,7 +126,8 @@ def save(path: str | Path, predictor: AnyPredictor, *, mean_target: Tensor | Non
     if recipe is None:
         raise UserError(
             f"cannot save a {type(predictor.model).__name__}: it does not say how it was built; make it with "
-            f"katops.create_model and with registered layers only (katops.registry.LAYERS.register)"
+            f"katops.create_model and with registered layers only (katops.registry.LAYERS.register), an image classifier "
+            f"of timm with katops.predictors.classifiers.build_classifier"
         )
     header = {
         "format_version": FORMAT_VERSION,

@@ -69,7 +69,7 @@ def test_a_typo_names_file_line_path_and_the_nearest_key(tmp_path: Path) -> None
         ("train.precision=bf16", "did you mean 'bf16-mixed'"),
         ("data.window.n_in=0", "should be greater than 0"),
         ("data.split.train=1.5", "should be"),
-        ("data.boundary=3", "should be a valid string; or a valid list"),
+        ("data.boundary=3", "should be a string, or a list"),
         ("model={nam: x}", r"model\.name .* is missing"),
         ("data=nowhere", "data .* should be keys and values"),
         ("seed=-1", "should be greater than or equal to 0"),

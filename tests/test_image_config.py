@@ -59,11 +59,13 @@ def test_a_typo_in_an_image_section_names_line_and_nearest_key(tmp_path: Path) -
         ("train.schedule=one_cycle", "should be 'cosine' or 'constant'"),
         ("train.label_smoothing=1.0", "should be less than 1"),
         ("train.layer_decay=0", "should be greater than 0"),
-        ("data.input_size=[8,8]", "at least 3 items"),
+        ("data.input_size=[8,8]", r"should be a list of at least 3 values; given: \[8, 8\]"),
+        ("data.input_size=[3,8,8,8]", "should be a list of at most 3 values; given"),
+        ("data.mean=[]", "should be a list of at least 1 value; given"),
         ("data.interpolation=bicubik", "did you mean 'bicubic'"),
         ("data.augmentation.hflip=2", "less than or equal to 1"),
         ("data.augmentation.hfilp=0.5", r"data\.augmentation\.hfilp .*did you mean 'hflip'"),
-        ("data.validation_split=1.5", "should be less than 1"),
+        ("data.validation_split=1.5", "should be a number less than 1, or a string; given: 1.5"),
         ("compare=[{nam: vit}]", r"compare\.0\.name .* is missing"),
         ("repeats=0", "should be greater than 0"),
         ("name=a/b", "name of a folder"),
@@ -91,11 +93,26 @@ def test_a_bad_value_is_refused_with_its_path_and_what_is_allowed(tmp_path: Path
         (["train.min_learning_rate=0.1"], "less than train.min_learning_rate"),
         (["train.mixup=0.5", "train.batch_size=33"], "give an even number"),
         (["train.mixup_off_epoch=3"], "drop it or give one of them"),
+        (["data.download=true"], "the images of 'digits' are not downloaded; drop download"),
+        (["data.dataset=folder", "data.root=a", "data.download=true"], "'folder' are not downloaded; drop download"),
+        (
+            ["data.dataset=folder", "data.root=a", "data.validation_split=val", "data.split_seed=3"],
+            r"split_seed .* is 3, but no split is a fraction .*; drop split_seed",
+        ),
+        (
+            ["train.warmup_epochs=0", "train.warmup_learning_rate=0.0"],
+            r"warmup_learning_rate .* is 0, but train\.warmup_epochs is 0; drop it or give warm-up epochs",
+        ),
     ],
 )
 def test_keys_that_contradict_each_other_are_named_together(tmp_path: Path, overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_config(write(tmp_path / "run.yaml", MINIMAL), overrides)
+
+
+def test_without_warm_up_its_default_rate_may_be_above_the_learning_rate() -> None:
+    config = parse_config({**MINIMAL, "train": {"warmup_epochs": 0, "learning_rate": 1e-6}})
+    assert parse_config(yaml.safe_load(config.to_yaml())) == config
 
 
 def test_compared_models_are_components_like_the_model(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Raw images in, class probabilities out; and the model file that does it alone."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 import katops
-from katops.bundle import save
+from katops.bundle import METADATA_KEY, save
 from katops.data.preprocessing import Preprocessing
 from katops.errors import UserError
 from katops.predictors import ImagePredictor
@@ -84,6 +86,47 @@ def test_a_wrong_input_is_told_what_is_allowed(given: object, message: str) -> N
         make().predict(given)
 
 
+def test_a_16_bit_image_is_predicted_like_its_8_bit_version(tmp_path: Path) -> None:
+    predictor, grey = make(), picture(size=(8, 8))
+    wide = Image.fromarray(grey.astype(np.uint16) * 257)
+    wide.save(tmp_path / "wide.png")
+    expected = predictor.predict(grey)
+    torch.testing.assert_close(predictor.predict(wide), expected)
+    torch.testing.assert_close(predictor.predict(tmp_path / "wide.png"), expected)
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [(np.float32, "floating point"), (np.int32, "32-bit integer")])
+def test_values_of_unknown_range_are_refused_by_name(tmp_path: Path, dtype: type, kind: str) -> None:
+    image = Image.fromarray(picture(size=(8, 9)).astype(dtype))
+    image.save(tmp_path / "deep.tif")
+    with pytest.raises(UserError, match=f"of 9 x 8 pixels: its values are {kind} .*save it with 8 or 16 bits"):
+        make().predict(image)
+    with pytest.raises(UserError, match=rf"deep\.tif': its values are {kind}"):
+        make().predict(tmp_path / "deep.tif")
+
+
+def test_a_folder_is_predicted_without_hidden_files_and_what_is_not_read_is_named(
+    tmp_path: Path, image_folder: Path
+) -> None:
+    save(tmp_path, make())
+    cat = image_folder / "val" / "cat"
+    (cat / "._0.png").write_bytes(b"resource fork")
+    (cat / ".thumbnails").mkdir()
+    for name in (".thumbnails/0.png", "4.heic"):
+        (cat / name).write_bytes((cat / "0.png").read_bytes())
+    Image.open(cat / "1.png").save(cat / "5.webp")
+    console = Console(record=True, width=200)
+    output = katops.predict(katops.load(tmp_path), image_folder / "val", tmp_path / "out.csv", console=console)
+    with output.open(newline="") as file:
+        names = [row["file"] for row in csv.DictReader(file)]
+    assert len(names) == 13
+    assert "cat/5.webp" in names
+    said = console.export_text()
+    assert "1 file looks like an image and is not read" in said
+    assert "cat/4.heic" in said
+    assert "._0.png" not in said
+
+
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "kat_tiny"])
 def test_a_model_file_predicts_the_same_alone(tmp_path: Path, name: str) -> None:
     predictor = make(name)
@@ -98,7 +141,9 @@ def test_a_model_file_predicts_the_same_alone(tmp_path: Path, name: str) -> None
 
 
 def test_a_model_of_an_unknown_kind_asks_for_an_update(tmp_path: Path) -> None:
-    save(tmp_path, make(), kind="sounds")
+    path = save(tmp_path, make())
+    header = json.dumps({**katops.load(path).header, "kind": "sounds"})
+    save_file(load_file(path), path, metadata={METADATA_KEY: header})
     with pytest.raises(UserError, match="kind 'sounds' is not known"):
         katops.load(tmp_path)
 
@@ -125,3 +170,10 @@ def test_preprocessing_comes_from_the_configuration_then_the_data_then_the_model
     assert from_options.input_size == (1, 32, 32)
     stated = resolve_preprocessing("resnet18", {}, (1, 8, 8), input_size=[3, 16, 16], mean=[0.5], crop_pct=0.5)
     assert (stated.input_size, stated.mean, stated.crop_pct) == ((3, 16, 16), (0.5, 0.5, 0.5), 0.5)
+
+
+def test_predictions_for_images_are_not_written_under_a_name_for_hdf5(tmp_path: Path, image_folder: Path) -> None:
+    save(tmp_path, make())
+    with pytest.raises(UserError, match=r"a table, not HDF5; give a name such as 'out\.csv'"):
+        katops.predict(katops.load(tmp_path), image_folder / "val", tmp_path / "out.h5")
+    assert not (tmp_path / "out.h5").exists()

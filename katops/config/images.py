@@ -74,8 +74,9 @@ class ImageTrainConfig(Optimisation):
     """The optimisation, with timm's optimisers and schedule.
 
     The learning rate rises linearly from ``warmup_learning_rate`` over ``warmup_epochs``, then follows half a cosine
-    to ``min_learning_rate`` (arXiv 1608.03983) or stays; both are advanced with every optimiser step. ``layer_decay``
-    multiplies it by that factor for each layer below the head. ``batch_size`` images are one forward pass, and
+    to ``min_learning_rate`` (arXiv 1608.03983) or stays; both are advanced with every optimiser step, and planned for
+    ``epochs``: ``max_steps`` cuts the training off without making the cosine shorter. ``layer_decay`` multiplies the
+    rate by that factor for each layer below the head. ``batch_size`` images are one forward pass, and
     ``accumulate`` of them one optimiser step. ``mixup`` and ``cutmix`` are the alphas of their beta distributions
     (arXiv 1710.09412, 1905.04899), used up to ``mixup_off_epoch``.
     """
@@ -138,9 +139,20 @@ class ImageRunConfig(BaseRunConfig):
                     f"give a fraction such as 0.2"
                 )
 
+        if data.download and data.dataset in (DIGITS, FOLDER):
+            raise UserError(
+                f"{locate(('data', 'download'))} is true, but the images of {data.dataset!r} are not downloaded; "
+                f"drop download"
+            )
+
     def _check_splits(self, locate: Locate) -> None:
         data = self.data
         shares = [share for share in (data.validation_split, data.test_split) if isinstance(share, float)]
+        if not shares and data.split_seed != ImageDataConfig().split_seed:
+            raise UserError(
+                f"{locate(('data', 'split_seed'))} is {data.split_seed}, but no split is a fraction of the training "
+                f"images, so there is nothing to draw; drop split_seed"
+            )
         if sum(shares) >= 1.0:
             raise UserError(
                 f"{locate(('data', 'test_split'))}: validation and test take {sum(shares):g} of the training images; "
@@ -185,10 +197,18 @@ class ImageRunConfig(BaseRunConfig):
                 f"{locate(('train', 'warmup_epochs'))} is {train.warmup_epochs}, but train.epochs is {train.epochs}; "
                 f"the warm-up must end before the training does"
             )
-        if max(train.min_learning_rate, train.warmup_learning_rate) > train.learning_rate:
+        if not train.warmup_epochs and train.warmup_learning_rate != ImageTrainConfig().warmup_learning_rate:
             raise UserError(
-                f"{locate(('train', 'learning_rate'))} is {train.learning_rate:g}, less than train.min_learning_rate "
-                f"({train.min_learning_rate:g}) or train.warmup_learning_rate ({train.warmup_learning_rate:g})"
+                f"{locate(('train', 'warmup_learning_rate'))} is {train.warmup_learning_rate:g}, but "
+                f"train.warmup_epochs is 0; drop it or give warm-up epochs"
+            )
+        smallest = {"min_learning_rate": train.min_learning_rate}
+        if train.warmup_epochs:
+            smallest["warmup_learning_rate"] = train.warmup_learning_rate
+        if max(smallest.values()) > train.learning_rate:
+            raise UserError(
+                f"{locate(('train', 'learning_rate'))} is {train.learning_rate:g}, less than "
+                + " or ".join(f"train.{key} ({value:g})" for key, value in smallest.items())
             )
         if train.mixes and train.batch_size % 2:
             raise UserError(

@@ -130,16 +130,24 @@ def _sentence(error: ValidationError, values: dict[str, Any], locate: Any, schem
         return f"{where}: unknown key {keys[-1]!r}{hint} Allowed: {', '.join(allowed)}.{tail}"
     if problem["type"] == "missing":
         return f"{where} is missing; it is required{tail}"
-    expected = "; or ".join(
-        _NOT_A_SECTION.sub("keys and values", other["msg"].removeprefix("Input should be "))
-        for other in problems
-        if _yaml_path(other["loc"], values) == keys
-    )
+    choices = [_expectation(other) for other in problems if _yaml_path(other["loc"], values) == keys]
+    is_bound = len(choices) > 1 and choices[0].startswith(("less than", "greater than"))
+    expected = ("a number " if is_bound else "") + ", or ".join(choices)
     hint = ""
     if problem["type"] == "literal_error" and isinstance(problem["input"], str):
         names = [name.strip(" '") for name in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
         hint = did_you_mean(problem["input"], names)
     return f"{where} should be {expected}; given: {problem['input']!r}{hint}{tail}"
+
+
+def _expectation(problem: Any) -> str:
+    """One of pydantic's problems as the words that follow "should be"."""
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind in ("too_short", "too_long"):
+        number = context["min_length" if kind == "too_short" else "max_length"]
+        return f"a list of at {'least' if kind == 'too_short' else 'most'} {number} value{'s' if number > 1 else ''}"
+    words = _NOT_A_SECTION.sub("keys and values", problem["msg"].removeprefix("Input should be "))
+    return words.replace("a valid string", "a string").replace("a valid list", "a list")
 
 
 def _yaml_path(location: tuple[Any, ...], values: dict[str, Any]) -> tuple[str, ...]:

@@ -77,6 +77,11 @@ class Recorder(nn.Module):
         return self.activation(x)
 
     @property
+    def called(self) -> bool:
+        """Whether it was."""
+        return bool(self._chunks)
+
+    @property
     def values(self) -> np.ndarray:
         """The recorded inputs, empty where the sample never came through."""
         return np.concatenate(self._chunks) if self._chunks else np.empty(0)

@@ -15,6 +15,7 @@ from katops.layers.group_rational import GroupRational
 _MLP_NAME = re.compile(r"mlp|glu|ffn|feed_?forward", re.IGNORECASE)
 _BETWEEN = (nn.Dropout, nn.Identity, nn.LayerNorm, nn.RMSNorm, nn.BatchNorm1d)
 _MOST_COORDINATES = 3
+_HEADS = {"classifier", "head", "heads", "fc"}
 
 LOOKED_FOR = (
     "modules named like an MLP with fc1, act and fc2 (timm's Mlp, GluMlp, SwiGLU, GatedMlp, ConvMlp, "
@@ -101,6 +102,11 @@ def find_blocks(model: nn.Module) -> tuple[list[Block], list[LeftAlone]]:
 def looks_like_coordinates(block: Block) -> bool:
     """Whether a block inside a model maps positions (as Swin-V2's bias does), rather than features."""
     return bool(block.path) and widths(getattr(block.module, block.first[0]))[0] <= _MOST_COORDINATES
+
+
+def looks_like_head(block: Block) -> bool:
+    """Whether a Sequential inside a model is, or is part of, what maps its features to logits."""
+    return block.kind == "sequential" and not _HEADS.isdisjoint(block.path.split("."))
 
 
 def widths(linear_map: nn.Module) -> tuple[int, int]:

@@ -1,26 +1,29 @@
 """``katops.convert``: an existing model becomes a KAT."""
 
 import copy
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from katops.conversion.activations import Activation, Recorder, activation_name
-from katops.conversion.blocks import LOOKED_FOR, Block, Slot, find_blocks, looks_like_coordinates, widths
+from katops.conversion.activations import activation_name
+from katops.conversion.blocks import Block, Slot, widths
 from katops.conversion.coefficients import Replacement, fit_to_inputs, fit_without_inputs
-from katops.conversion.comparison import MISFITS, Comparison, Inputs, noise_inputs, run, run_sample, sample_inputs
-from katops.conversion.fast_paths import fast_paths_off, leave_fast_paths
+from katops.conversion.comparison import sample_inputs
+from katops.conversion.fast_paths import leave_fast_paths
 from katops.conversion.layers import RationalConv2d, RationalLinear
-from katops.conversion.report import Conversion, ConvertedActivation, LeftAlone
-from katops.errors import UserError, did_you_mean
+from katops.conversion.observation import Observation, Slots, observe_noise, observe_sample
+from katops.conversion.recipe import converted_recipe
+from katops.conversion.report import Conversion, ConvertedActivation
+from katops.conversion.selection import Patterns, check_any, choose_blocks
+from katops.conversion.weight_decay import exempt_rationals
+from katops.errors import UserError
 from katops.layers.group_rational import GroupRational
 from katops.ops.rational_shapes import Shape
 
-Patterns = str | Sequence[str] | None
-Replacements = dict[tuple[str, str], Replacement]
+Replacements = dict[Slots, Replacement]
 
 
 def convert(
@@ -42,14 +45,24 @@ def convert(
     from the block's input gets its own F1.
 
     Without a ``sample``, F2 is the best fit for inputs of any usual scale (a standard deviation of 1/4 to 4). A
-    ``sample`` shows what the activations are really given, and F2 is fitted to it, block by block; for trained models,
-    some of whose activations see inputs of 10 and more, it makes the difference. A few images are enough.
+    ``sample`` shows what the activations are really given, and F2 is fitted to it, block by block. Give one, a few
+    images as the model takes them, to any trained model: there some activations see inputs of 10 and more, where the
+    fit without a sample is off by several per cent, which a comparison on noise need not show.
 
-    The new parameters can be trained, also those in frozen blocks; all others keep ``requires_grad``. Where ``groups``
-    does not divide the channels (196 tokens of a Mixer), the largest smaller number that does is used and reported.
+    The new parameters can be trained, also those in frozen blocks; all others keep ``requires_grad``. They are float32
+    (float64 in a model of that type) whatever the type of the weights, as they are computed with in float32, and
+    ``no_weight_decay()`` of the converted model names them for timm's optimisers; a model that is a part of another is
+    not asked by them. Where ``groups`` does not divide the channels (196 tokens of a Mixer), the largest smaller number
+    that does is used and reported.
 
-    Classification heads are left alone; so are blocks with up to three inputs, which are taken for maps of positions
-    (Swin-V2's relative position bias), unless ``include`` names them.
+    Classification heads are left alone: modules with such a class name, and an ``nn.Sequential`` that is, or lies in,
+    an attribute ``classifier``, ``head``, ``heads`` or ``fc``. So are blocks with up to three inputs, which are taken
+    for maps of positions (Swin-V2's relative position bias). ``include`` converts blocks of both kinds that it names.
+    A block whose forward pass, on the sample or on noise, does not call the parts concerned is left alone too.
+
+    A model with a ``recipe`` keeps it, with this conversion, so that it can be saved. Models straight from
+    ``timm.create_model`` have none; for a model to be saved use
+    :func:`katops.predictors.classifiers.build_classifier` with the option ``convert``.
 
     Args:
         model: any model with MLP blocks: of timm, torchvision, ``nn.TransformerEncoder``, ``nn.Sequential``.
@@ -69,24 +82,29 @@ def convert(
             an input of the model, or the model is compiled or scripted.
     """
     _check(model, groups)
-    blocks, left_alone = _chosen(model, include, exclude)
+    blocks, left_alone = choose_blocks(model, include, exclude)
     if not in_place:
         model = copy.deepcopy(model)
-        blocks, left_alone = _chosen(model, include, exclude)
+        blocks, left_alone = choose_blocks(model, include, exclude)
     parameters_before = _parameters(model)
     # All that can fail comes before the first change, for the sake of in_place.
-    if sample is None:
-        comparison, replacements = _output_on_noise(model), _fitted_without_sample(blocks)
-    else:
-        comparison, replacements = _fitted_to_sample(model, blocks, sample_inputs(model, sample))
+    observation = _observed(model, blocks, sample)
+    bypassed = {} if observation is None else observation.bypassed
+    blocks, left_alone = [block for block in blocks if block.path not in bypassed], [*left_alone, *bypassed.values()]
+    check_any(model, blocks, left_alone)
+    replacements = _fitted(blocks, {} if sample is None else observation.values)
     rows = _replace(model, blocks, replacements, groups)
+    exempt_rationals(model)
+    if hasattr(model, "recipe"):
+        model.recipe = converted_recipe(model.recipe, groups, include, exclude, bypassed)
     model.conversion = Conversion(
         tuple(rows),
         tuple(left_alone),
         len(blocks),
         parameters_before,
         _parameters(model),
-        None if comparison is None else comparison.against(model),
+        None if observation is None else observation.comparison.against(model),
+        sample is not None,
     )
     return model
 
@@ -96,87 +114,27 @@ def _check(model: nn.Module, groups: int) -> None:
         raise UserError(f"convert: expected a torch model (nn.Module); given: {type(model).__name__}")
     if isinstance(model, torch.jit.ScriptModule) or hasattr(model, "_orig_mod"):
         raise UserError("convert: a compiled or scripted model cannot be changed; convert first, then compile")
-    if not isinstance(groups, int) or groups < 1:
+    if not isinstance(groups, int) or isinstance(groups, bool) or groups < 1:
         raise UserError(f"convert: groups must be a positive integer; given: {groups!r}")
 
 
-def _chosen(model: nn.Module, include: Patterns, exclude: Patterns) -> tuple[list[Block], list[LeftAlone]]:
-    """The blocks that the patterns allow, and what was left alone though it looks like one."""
-    blocks, left_alone = find_blocks(model)
-    included, excluded = _matches(blocks, include, "include"), _matches(blocks, exclude, "exclude")
-    chosen = []
+def _observed(model: nn.Module, blocks: list[Block], sample: Tensor | tuple[Any, ...] | None) -> Observation | None:
+    if sample is None:
+        return observe_noise(model, blocks)
+    return observe_sample(model, blocks, sample_inputs(model, sample))
+
+
+def _fitted(blocks: list[Block], values: Mapping[Slots, np.ndarray]) -> Replacements:
+    """For each activation the best fit to what it was given, or to any usual scale where nothing is known of that."""
+    replacements = {}
     for block in blocks:
-        if block.path in excluded or (include is not None and block.path not in included):
-            left_alone.append(LeftAlone(block.path, type(block.module).__name__, "include and exclude leave it out"))
-        elif include is None and looks_like_coordinates(block):
-            reason = "so few inputs are taken for positions, not features; include names it to convert it"
-            left_alone.append(LeftAlone(block.path, type(block.module).__name__, reason))
-        else:
-            chosen.append(block)
-    if not chosen:
-        near = "".join(f"; {entry.path or 'the model'} was left alone: {entry.reason}" for entry in left_alone[:3])
-        rational = any(isinstance(module, GroupRational) for module in model.modules())
-        near += "; the model has rational functions already" if rational else ""
-        raise UserError(f"convert: no MLP block in this {type(model).__name__}; looked for {LOOKED_FOR}{near}")
-    return chosen, left_alone
-
-
-def _matches(blocks: list[Block], patterns: Patterns, argument: str) -> set[str]:
-    """Paths of the blocks that one of the patterns fits."""
-    paths = [block.path for block in blocks]
-    matches = set()
-    for pattern in [patterns] if isinstance(patterns, str) else patterns or []:
-        found = [path for path in paths if fnmatchcase(path, pattern)]
-        if not found:
-            raise UserError(f"convert: {argument}={pattern!r} fits no MLP block{did_you_mean(pattern, paths)}")
-        matches.update(found)
-    return matches
-
-
-def _output_on_noise(model: nn.Module) -> Comparison | None:
-    """The outputs on noise, None where the input's size is not known or the guess was wrong."""
-    noise = noise_inputs(model)
-    if noise is None:
-        return None
-    try:
-        return Comparison(noise[0], run(model, noise[0]), noise[1])
-    except MISFITS:
-        return None
-
-
-def _fitted_without_sample(blocks: list[Block]) -> Replacements:
-    return {
-        (block.path, slot.name): fit_without_inputs(block.activation(slot)) for block in blocks for slot in block.slots
-    }
-
-
-def _fitted_to_sample(model: nn.Module, blocks: list[Block], inputs: Inputs) -> tuple[Comparison, Replacements]:
-    """The outputs on the sample, and for each activation the best fit to what it sees there."""
-    recorders = {(block.path, slot.name): Recorder(block.activation(slot)) for block in blocks for slot in block.slots}
-    try:
-        for block in blocks:
-            for slot in block.slots:
-                setattr(block.module, slot.name, recorders[block.path, slot.name])
-        with fast_paths_off():
-            outputs = run_sample(model, inputs)
-    finally:
-        for block in blocks:
-            for slot in block.slots:
-                _put_back(block.module, slot.name, recorders[block.path, slot.name].activation)
-    replacements = {
-        key: fit_to_inputs(recorder.activation, recorder.values)
-        if recorder.values.size
-        else fit_without_inputs(recorder.activation)
-        for key, recorder in recorders.items()
-    }
-    return Comparison(inputs, outputs, "the sample"), replacements
-
-
-def _put_back(module: nn.Module, name: str, activation: Activation) -> None:
-    """Put an activation where a recorder is; torch allows no plain function there while it holds a module."""
-    if not isinstance(activation, nn.Module):
-        delattr(module, name)
-    setattr(module, name, activation)
+        for slot in block.slots:
+            activation, seen = block.activation(slot), values.get((block.path, slot.name))
+            known = seen is not None and seen.size > 0
+            replacements[block.path, slot.name] = (
+                fit_to_inputs(activation, seen) if known else fit_without_inputs(activation)
+            )
+    return replacements
 
 
 def _replace(
@@ -197,8 +155,6 @@ def _replace(
                 maps[old] = _with_identity(block, old, groups)
             setattr(block.module, name, maps[old])
     leave_fast_paths(model, blocks)
-    if getattr(model, "recipe", None) is not None:
-        model.recipe = None  # it would rebuild the model without its rational functions
     return rows
 
 
@@ -210,7 +166,9 @@ def _with_identity(block: Block, linear_map: nn.Linear | nn.Conv2d, groups: int)
 
 def _rational(block: Block, channels: int, shape: Shape | str, groups: int) -> GroupRational:
     weight = getattr(block.module, block.first[0]).weight
-    options = {"channel_dim": block.channel_dim, "device": weight.device, "dtype": weight.dtype}
+    # In half precision the rounded coefficients would be further from the activation than the fit is.
+    dtype = torch.float64 if weight.dtype is torch.float64 else torch.float32
+    options = {"channel_dim": block.channel_dim, "device": weight.device, "dtype": dtype}
     return GroupRational(channels, largest_divisor(channels, groups), shape, **options).train(block.module.training)
 
 

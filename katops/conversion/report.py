@@ -80,6 +80,7 @@ class Conversion:
         blocks: number of blocks that were converted, shared ones counted once.
         parameters_before, parameters_after: numbers of parameters, shared ones counted once.
         difference: how far the outputs moved; None where the model's input is not known and no sample was given.
+        sampled: whether a sample was given.
     """
 
     activations: tuple[ConvertedActivation, ...]
@@ -88,6 +89,7 @@ class Conversion:
     parameters_before: int
     parameters_after: int
     difference: OutputDifference | None
+    sampled: bool
 
     def to_dict(self) -> dict[str, Any]:
         """The same in plain lists, dictionaries, strings and numbers."""
@@ -122,6 +124,11 @@ class Conversion:
             f"{self.blocks} {blocks} converted; {self.parameters_before} parameters before, {added:+d} afterwards.",
             _sentence(self.difference),
         ]
+        if self.difference is not None and not self.sampled:
+            lines.append(
+                "Noise says little about real images, on which a trained model may move by several per cent; "
+                "give a batch of them: convert(model, sample=images)."
+            )
         lines += [
             f"Left alone: {entry.path or 'the model'} ({entry.module}): {entry.reason}." for entry in self.left_alone
         ]

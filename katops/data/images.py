@@ -1,8 +1,7 @@
 """Labelled images from a folder, from scikit-learn's digits or from a data set of torchvision, by number."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,18 +9,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from timm.data import create_dataset
-from timm.data.readers.img_extensions import get_img_extensions
 from torch.utils.data import Dataset
 
+from katops.data.image_files import class_names, class_of, find_images, listed
+from katops.data.image_modes import to_8_bit
 from katops.errors import UserError, did_you_mean
 
+HINTS = ("digits", "folder", "torch/mnist", "torch/fashion_mnist", "torch/cifar10", "torch/cifar100")
 DIGITS_MAXIMUM = 16
 """The grey values of scikit-learn's digits are 0 to 16."""
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises on files that are damaged, cut, no images, or far too large."""
-
-_AT_ONCE, _THREADS = 1024, 16
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,8 @@ class ImageSet:
         names: of the images: file names relative to the folder, or numbers.
         fingerprint: hexadecimal digest; tells this set from another one.
         native_size: (channels, height, width) where all images share it.
+        files: of the images, where they are files.
+        warnings: sentences on what was found beside the images.
     """
 
     name: str
@@ -45,45 +46,25 @@ class ImageSet:
     names: Sequence[str] = field(repr=False)
     fingerprint: str = field(repr=False)
     native_size: tuple[int, int, int] | None = None
+    files: Sequence[Path] | None = field(default=None, repr=False)
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def read(self, index: int, mode: str) -> Image.Image:
-        """Image ``index`` in Pillow's mode "L" or "RGB".
+        """Image ``index`` in Pillow's mode "L" or "RGB", see :func:`katops.data.image_modes.to_8_bit`.
 
         Raises:
-            UserError: it cannot be decoded; the message names it.
+            UserError: it cannot be decoded, or the range of its values is not known; the message names it.
         """
         try:
             with self.open_image(index) as image:
-                return image.convert(mode)
+                return to_8_bit(image, mode)
         except UNREADABLE as error:
             raise UserError(
                 f"cannot read the image {self.names[index]!r} of {self.name}: {' '.join(str(error).split())}; "
                 f"repair or remove it"
-            ) from error
-
-    def check_headers(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Open every image without decoding it, so that what is no image is found before training.
-
-        Raises:
-            UserError: an image cannot be opened.
-        """
-        with ThreadPoolExecutor(_THREADS) as threads:  # opening files waits for the disk or the network
-            for start in range(0, len(self), _AT_ONCE):
-                stop = min(start + _AT_ONCE, len(self))
-                list(threads.map(self._check_header, range(start, stop)))
-                if progress:
-                    progress(stop, len(self))
-
-    def _check_header(self, index: int) -> None:
-        try:
-            self.open_image(index).close()
-        except UNREADABLE as error:
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"{self.names[index]!r} of {self.name} is not a readable image ({reason}); repair or remove it"
             ) from error
 
     def count(self, indices: np.ndarray | None = None) -> dict[str, int]:
@@ -120,7 +101,9 @@ def digits() -> ImageSet:
 
 
 def folder(path: str | Path, *, classes: Sequence[str] | None = None, class_map: str | Path | None = None) -> ImageSet:
-    """Images in one folder per class, found recursively; the innermost folder is the class.
+    """Images in one folder per class; whatever is nested in the folder of a class belongs to it.
+
+    Files and folders whose names start with "." are not looked at.
 
     Args:
         path: the folder that holds the folders of the classes.
@@ -129,34 +112,17 @@ def folder(path: str | Path, *, classes: Sequence[str] | None = None, class_map:
         class_map: text file with one class per line, which chooses and orders the classes (timm's format).
 
     Raises:
-        UserError: there is no such folder or no image in it; a folder is no class of ``classes``.
+        UserError: there is no such folder or no image in it or in the folder of a class; a folder is no class of
+            ``classes``.
     """
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"there is no folder {str(path)!r} of images")
-    mapping = None if class_map is None else _read_class_map(path, class_map)
-    try:
-        found = create_dataset("", root=str(path), search_split=False, class_map=mapping or "")
-    except RuntimeError as error:
-        raise UserError(
-            f"the folder {str(path)!r} holds no images; katops reads {', '.join(get_img_extensions())} in a folder per "
-            f"class"
-        ) from error
-    numbers = {number: name for name, number in found.reader.class_to_idx.items()}
-    if "" in numbers.values():
-        raise UserError(
-            f"{str(path)!r} holds images that are in no folder of a class; expected {path.name}/<class>/<image>"
-        )
-    ordered = tuple(classes) if classes is not None else tuple(numbers[number] for number in sorted(numbers))
-    unknown = sorted(set(numbers.values()) - set(ordered))
-    if unknown:
-        raise UserError(
-            f"the folder {str(path / unknown[0])!r} is no class of the training images"
-            f"{did_you_mean(unknown[0], ordered)} Known: {_listed(ordered)}."
-        )
+    found = find_images(path)
+    ordered = class_names(found, class_map, classes)
     position = {name: index for index, name in enumerate(ordered)}
-    files = [Path(file) for file, _ in found.reader.samples]
-    labels = np.array([position[numbers[number]] for _, number in found.reader.samples], dtype=np.int64)
+    files = found.images
+    labels = np.array([position[class_of(path, file)] for file in files], dtype=np.int64)
     names = [file.relative_to(path).as_posix() for file in files]
     sizes = [file.stat().st_size for file in files]
     listing = "\n".join(f"{n}\t{ordered[k]}\t{s}" for n, k, s in zip(names, labels, sizes, strict=True))
@@ -167,6 +133,26 @@ def folder(path: str | Path, *, classes: Sequence[str] | None = None, class_map:
         open_image=partial(_from_file, files),
         names=names,
         fingerprint=_digest(listing.encode()),
+        files=files,
+        warnings=found.warnings,
+    )
+
+
+def join(parts: Mapping[str, tuple[ImageSet, np.ndarray]]) -> ImageSet:
+    """Some images of several sets with the same classes as one set, named ``<part>/<image>``.
+
+    Args:
+        parts: by name, a set and the numbers of its images.
+    """
+    sources = [source for source, _ in parts.values()]
+    places = [(number, int(index)) for number, (_, indices) in enumerate(parts.values()) for index in indices]
+    return ImageSet(
+        name=" and ".join(parts),
+        classes=sources[0].classes,
+        labels=np.concatenate([source.labels[indices] for source, indices in parts.values()]),
+        open_image=partial(_from_sets, sources, places),
+        names=[f"{name}/{source.names[index]}" for name, (source, indices) in parts.items() for index in indices],
+        fingerprint=_digest(*(source.fingerprint.encode() for source in sources)),
     )
 
 
@@ -183,7 +169,7 @@ def split_folder(root: str | Path, split: str) -> Path:
         there = sorted(path.name for path in root.iterdir() if path.is_dir())
         raise UserError(
             f"data.root {str(root)!r} has no folder for the split {split!r}{did_you_mean(split, there)} There are: "
-            f"{_listed(there) or 'none'}; '.' means {root.name} itself."
+            f"{listed(there) or 'none'}; '.' means {root.name} itself."
         )
     return root / split
 
@@ -194,6 +180,11 @@ def public(name: str, root: str | Path | None, split: str, *, download: bool = F
     Raises:
         UserError: there is no such data set, it is not below ``root``, or it does not list its labels.
     """
+    if "/" not in name:
+        raise UserError(
+            f"unknown data.dataset {name!r}{did_you_mean(name, HINTS)} Allowed: 'digits', 'folder', or a name of "
+            f"timm.data.create_dataset such as 'torch/cifar10'."
+        )
     try:
         data = create_dataset(name, root=None if root is None else str(root), split=split, download=download)
     except Exception as error:  # every reader has errors of its own
@@ -269,26 +260,13 @@ def _from_file(files: Sequence[Path], index: int) -> Image.Image:
     return Image.open(files[index])
 
 
+def _from_sets(sources: Sequence[ImageSet], places: Sequence[tuple[int, int]], index: int) -> Image.Image:
+    number, inside = places[index]
+    return sources[number].open_image(inside)
+
+
 def _from_dataset(data: Dataset, index: int) -> Image.Image:
     return data[index][0]
-
-
-def _read_class_map(path: Path, class_map: str | Path) -> dict[str, int]:
-    file = Path(class_map) if Path(class_map).is_file() else path / class_map
-    try:
-        names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"data.class_map: cannot read {str(class_map)!r}, a text file with a class per line") from error
-    folders = {entry.name for entry in path.iterdir() if entry.is_dir()}
-    missing = sorted(folders - set(names))
-    if missing:
-        raise UserError(f"data.class_map: {str(file)!r} lacks {_listed(missing)}, of which there are images in {path}")
-    return {name: index for index, name in enumerate(names) if name}
-
-
-def _listed(names: Sequence[str], most: int = 12) -> str:
-    shown = ", ".join(names[:most])
-    return f"{shown}, ... ({len(names)} in all)" if len(names) > most else shown
 
 
 def _digest(*contents: bytes) -> str:

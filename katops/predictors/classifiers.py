@@ -5,13 +5,14 @@ from typing import Any
 
 import timm
 import torch
-from timm.models import get_pretrained_cfg, is_model, load_checkpoint
-from torch import nn
+from timm.models import get_pretrained_cfg, is_model
+from torch import Tensor, nn
 
 from katops.conversion import convert
 from katops.data.preprocessing import Preprocessing, per_channel
 from katops.errors import UserError, did_you_mean
 from katops.models.build import build_model
+from katops.predictors.weights import forget_weights, load_weights, with_file_read
 from katops.registry import MODELS
 
 COLOUR = (3, 224, 224)
@@ -21,7 +22,13 @@ _CONVERSION = ("groups", "include", "exclude")
 _WEIGHTS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
 
 
-def build_classifier(name: str, options: Mapping[str, Any], classes: int, size: tuple[int, int, int]) -> nn.Module:
+def build_classifier(
+    name: str,
+    options: Mapping[str, Any],
+    classes: int,
+    size: tuple[int, int, int],
+    sample: Tensor | None = None,
+) -> nn.Module:
     """A classifier for images of ``size`` with one logit per class, tried on two images.
 
     The model carries ``recipe = {"name": ..., "arguments": {...}}``, from which :func:`rebuild_classifier` builds it
@@ -33,9 +40,12 @@ def build_classifier(name: str, options: Mapping[str, Any], classes: int, size: 
             ``convert: true``, or the options of :func:`katops.convert`, then makes it a KAT.
         classes: their number.
         size: channels, height and width of the images.
+        sample: preprocessed images (B, C, H, W) that a conversion is fitted to and compared on; any trained model
+            needs them to stay close to its function.
 
     Raises:
-        UserError: the name or an option does not exist or contradicts the data, or the model does not take such images.
+        UserError: the name or an option does not exist or contradicts the data, the model does not take such images, or
+            the weights are missing, unsafe or do not fit.
     """
     _check_name(name)
     options = dict(options)
@@ -46,11 +56,12 @@ def build_classifier(name: str, options: Mapping[str, Any], classes: int, size: 
             raise UserError(f"model: option {key!r} of {name!r} is {options[key]!r}, the data say {value!r}; drop it")
     options |= described
     try:
-        model = timm.create_model(name, **options)
+        model = timm.create_model(name, **with_file_read(name, options))
+        forget_weights(model)
         if checkpoint is not None:
-            load_checkpoint(model, str(checkpoint), weights_only=True)
-        recipe = getattr(model, "recipe", None) or _recipe(name, options)
-        model = _converted(model, conversion)
+            load_weights(model, checkpoint, name)
+        model.recipe = getattr(model, "recipe", None) or _recipe(name, options)
+        model = _converted(model, conversion, sample)
         _try(model, classes, size)
     except UserError as error:
         raise UserError(f"model: {error}") from error
@@ -59,12 +70,11 @@ def build_classifier(name: str, options: Mapping[str, Any], classes: int, size: 
         raise UserError(
             f"model: {name} cannot be built with these options for images of {_spelled(size)}: {reason}"
         ) from error
-    model.recipe = {**recipe, "convert": conversion} if conversion else recipe
     return model
 
 
 def rebuild_classifier(recipe: Mapping[str, Any]) -> nn.Module:
-    """The architecture of a recipe, without weights.
+    """The architecture of a recipe, without weights; those of a model file include the coefficients of a conversion.
 
     Raises:
         UserError: the installed timm has no such model.
@@ -138,7 +148,7 @@ def _recipe(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": name, "arguments": {key: value for key, value in options.items() if key not in _WEIGHTS}}
 
 
-def _converted(model: nn.Module, conversion: Mapping[str, Any] | bool) -> nn.Module:
+def _converted(model: nn.Module, conversion: Mapping[str, Any] | bool, sample: Tensor | None = None) -> nn.Module:
     """The model as a KAT, if the configuration says so."""
     if not conversion:
         return model
@@ -147,7 +157,7 @@ def _converted(model: nn.Module, conversion: Mapping[str, Any] | bool) -> nn.Mod
         if option not in _CONVERSION:
             hint = did_you_mean(option, _CONVERSION)
             raise UserError(f"unknown option {option!r} of convert{hint} Allowed: {', '.join(_CONVERSION)}.")
-    return convert(model, **options, in_place=True)
+    return convert(model, **options, sample=sample, in_place=True)
 
 
 def _as_pair(key: str, value: Any) -> Any:

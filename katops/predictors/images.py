@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from katops.data.image_modes import check_mode, to_8_bit
 from katops.data.images import UNREADABLE
 from katops.data.preprocessing import Preprocessing
 from katops.errors import UserError
@@ -49,7 +50,8 @@ class ImagePredictor(nn.Module):
             probabilities (B, classes), float32; B is 1 for a single image.
 
         Raises:
-            UserError: an image cannot be read, or the input is none of the above.
+            UserError: an image cannot be read or the range of its values is not known, or the input is none of the
+                above.
         """
         items = self._items(images)
         reference = next(self.model.parameters())
@@ -124,9 +126,12 @@ class ImagePredictor(nn.Module):
         """One image as the model takes it, (C, H, W)."""
         if isinstance(item, Tensor):
             return self.preprocessing.evaluation(item.float())
-        if isinstance(item, str | Path):
-            item = read_image(item)
-        return self.preprocessing.evaluation(item.convert(self.preprocessing.mode))
+        image = read_image(item) if isinstance(item, str | Path) else item
+        try:
+            return self.preprocessing.evaluation(to_8_bit(image, self.preprocessing.mode))
+        except UserError as error:
+            name = repr(str(item)) if isinstance(item, str | Path) else f"of {image.width} x {image.height} pixels"
+            raise UserError(f"cannot take the image {name}: {error}") from error
 
 
 _ALLOWED = (
@@ -139,10 +144,11 @@ def read_image(path: str | Path) -> Image.Image:
     """An image file, decoded.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: there is none, it is damaged, or the range of its values is not known.
     """
     try:
         with Image.open(path) as image:
+            check_mode(image)
             image.load()
             return image
     except FileNotFoundError:

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from timm.data.readers.img_extensions import get_img_extensions
 from torch import Tensor
 
 from katops.bundle import Bundle
+from katops.data.image_files import find_images, read_endings
 from katops.errors import UserError
 from katops.files import atomic_path
 from katops.predictors.images import read_image
@@ -21,6 +21,7 @@ from katops.training.trials import evaluation_device
 MANY_CLASSES = 20
 """Up to this many classes every one has a column; of more, the five most probable are given."""
 TOP = 5
+HDF5_ENDINGS = (".h5", ".hdf5", ".hdf")
 
 
 def predict_images(
@@ -28,14 +29,18 @@ def predict_images(
 ) -> Path:
     """Write a row per image: file, label, probability, then the probability of each class or the next most probable.
 
-    An image that cannot be read has a row with its name alone, and is named on the console.
+    An image that cannot be read has a row with its name alone, and is named on the console; so are files that look
+    like images but have an ending that is not read. Names that start with "." are not looked at.
 
     Raises:
-        UserError: there is no image, or ``output`` exists.
+        UserError: there is no image, or ``output`` exists or has a name for HDF5.
     """
-    files, root = _image_files(Path(source))
+    if output.suffix.lower() in HDF5_ENDINGS:
+        raise UserError(f"predictions for images are a table, not HDF5; give a name such as {output.stem + '.csv'!r}")
+    files, root, warnings = _image_files(Path(source))
     if output.exists() and (not overwrite or output.samefile(source)):
         raise UserError(f"{str(output)!r} exists already; choose another name or --overwrite (never the input itself)")
+    warn(console, warnings)
     classes = bundle.predictor.classes
     bundle.model.to(evaluation_device())
     unreadable: list[str] = []
@@ -57,17 +62,16 @@ def predict_images(
     return output
 
 
-def _image_files(source: Path) -> tuple[list[Path], Path]:
-    """The images, and the folder that their names are relative to."""
+def _image_files(source: Path) -> tuple[list[Path], Path, tuple[str, ...]]:
+    """The images, the folder that their names are relative to, and what is to be said about them."""
     if source.is_file():
-        return [source], source.parent
+        return [source], source.parent, ()
     if not source.is_dir():
         raise UserError(f"there is no image and no folder {str(source)!r}")
-    extensions = get_img_extensions(as_set=True)
-    files = sorted(path for path in source.rglob("*") if path.suffix.lower() in extensions and path.is_file())
-    if not files:
-        raise UserError(f"the folder {str(source)!r} holds no images; katops reads {', '.join(sorted(extensions))}")
-    return files, source
+    found = find_images(source)
+    if not found.images:
+        raise UserError(f"the folder {str(source)!r} holds no images; katops reads {', '.join(read_endings())}")
+    return sorted(found.images), source, found.warnings
 
 
 def _columns(classes: tuple[str, ...]) -> list[str]:

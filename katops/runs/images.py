@@ -12,6 +12,7 @@ from torch import Tensor
 
 from katops.bundle import Bundle, load, save
 from katops.config import ImageDataConfig, ImageRunConfig
+from katops.config.images import FOLDER
 from katops.data.images import folder
 from katops.data.preprocessing import Preprocessing
 from katops.errors import UserError
@@ -25,8 +26,9 @@ from katops.report.classification import write_classification_report
 from katops.report.classification_tables import Trial as TrialRow
 from katops.report.classification_tables import print_classification
 from katops.runs.image_predictions import predict_images as predict_images
+from katops.runs.replacement import replacing
 from katops.runs.result import SPLITS, RunResult, model_card, model_name, warn
-from katops.training.directory import CONFIG_FILE, LOG_FILE, remove_run
+from katops.training.directory import CONFIG_FILE, LOG_FILE
 from katops.training.image_data import MOST_LISTED, ImageData, ImagePart, open_image_data
 from katops.training.image_optim import check_optimizer
 from katops.training.loop import check_device
@@ -34,6 +36,9 @@ from katops.training.resume import check_same_run
 from katops.training.trials import check_trials, evaluation_device, plan_trials, run_trial
 
 EXAMPLES = 12
+"""Images that a report shows where the configuration does not say."""
+LOOKED_AT = 32
+"""Images whose size is looked at before training."""
 ACTIVATION_IMAGES = 512
 """Images whose activations are recorded for the report."""
 
@@ -41,40 +46,20 @@ ACTIVATION_IMAGES = 512
 def train_images(run: ImageRunConfig, *, resume: bool, overwrite: bool, console: Console, progress: bool) -> RunResult:
     """Train every trial, evaluate and write the report; see :func:`katops.api.train`.
 
-    The run's own model file, log and evaluation are those of the first seed, whatever the others reached.
+    The run's own model file, log and evaluation are those of the first seed, whatever the others reached. A run that is
+    to be overwritten is kept until the new one is complete, see :func:`katops.runs.replacement.replacing`.
     """
     data, preprocessing = _checked(run, console, progress)
     directory = run.directory
     if resume:
         check_same_run(run, directory)
-    # Nothing that can be wrong with the input is left: only now is an older run removed.
-    if overwrite:
-        remove_run(directory)
-    write_text(directory / CONFIG_FILE, run.to_yaml())
-    models, trials = _run_trials(run, data, preprocessing, resume, console, progress)
-    name, part = data.reported
-    label, bundle = next(iter(models.items()))
-    evaluation = _measure(models, part, run, console, progress, name)
-    scores = evaluation.to_dict()["predictors"][label]
-    metrics = {name: {key: value for key, value in scores.items() if isinstance(value, int | float)}}
-    save(directory, bundle.predictor, **{**bundle.header, "metrics": metrics})
-    write_text(directory / LOG_FILE, (directory / trials[0]["folder"] / LOG_FILE).read_text(encoding="utf-8"))
-    summary = _summary(run, data, bundle)
-    warn(console, summary["warnings"])
-    batches = part.loader(preprocessing, run.train.batch_size, run.data.workers)
-    few = islice(_on_device(batches, torch.device("cpu")), -(-ACTIVATION_IMAGES // run.train.batch_size))
-    fields = TrialRow.__dataclass_fields__
-    write_classification_report(
-        directory,
-        evaluations={name: evaluation},
-        summary=summary,
-        activations=record_activations(bundle.model.cpu(), few),
-        trials=[TrialRow(**{key: trial[key] for key in fields}) for trial in trials] if len(trials) > 1 else (),
-        log_csv=directory / LOG_FILE,
-        config_yaml=run.to_yaml(),
-    )
-    print_classification(console, evaluation, title=name)
-    return RunResult(directory, load(directory), {name: evaluation})
+    warn(console, [*data.reading_warnings, *_size_warning(data, preprocessing)])
+    counts = ", ".join(f"{len(part)} {name}" for name, part in data.parts.items())
+    shape = " x ".join(map(str, preprocessing.input_size))
+    console.print(f"{counts} images of {len(data.classes)} classes, read as {shape}", highlight=False)
+    with replacing(directory, overwrite=overwrite, console=console):
+        write_text(directory / CONFIG_FILE, run.to_yaml())
+        return _train_and_report(run, data, preprocessing, resume, console, progress)
 
 
 def evaluate_images(
@@ -119,6 +104,23 @@ def evaluate_images(
     return evaluation
 
 
+def _size_warning(data: ImageData, preprocessing: Preprocessing) -> list[str]:
+    """A sentence where the images are much smaller than what the model is given."""
+    part = data.train
+    sizes = []
+    for index in part.indices[:LOOKED_AT]:
+        with part.source.open_image(int(index)) as image:
+            sizes.append(image.size)
+    width, height = (int(np.median(side)) for side in zip(*sizes, strict=True))
+    channels, *wanted = preprocessing.input_size
+    if 2 * max(width, height) > min(wanted):
+        return []
+    return [
+        f"the images have about {width} x {height} pixels and are enlarged to {wanted[1]} x {wanted[0]}, which costs "
+        f"time; data.input_size: [{channels}, {height}, {width}] keeps them as they are, with a smaller patch_size"
+    ]
+
+
 def _checked(run: ImageRunConfig, console: Console, progress: bool) -> tuple[ImageData, Preprocessing]:
     """Data and preprocessing, after everything that can be wrong with the input has been looked at."""
     check_device(run.train)
@@ -128,9 +130,57 @@ def _checked(run: ImageRunConfig, console: Console, progress: bool) -> tuple[Ima
     native = data.train.source.native_size
     preprocessing = resolve_preprocessing(run.model.name, run.model.options, native, **stated)
     check_trials(run, data, preprocessing)
+    _check_accumulation(run, data)
     with bar(console, "looking at images", progress) as report:
-        data.check_headers(report)
+        data.check_readable(report)
     return data, preprocessing
+
+
+def _check_accumulation(run: ImageRunConfig, data: ImageData) -> None:
+    """Refuse optimiser steps of more batches than an epoch has, which would be smaller than the report says."""
+    train = run.train
+    batches = len(data.train) // train.batch_size
+    if train.accumulate > batches:
+        raise UserError(
+            f"train.accumulate is {train.accumulate}, but an epoch has {batches} batches: {len(data.train)} training "
+            f"images by train.batch_size {train.batch_size}; make one of the two smaller"
+        )
+
+
+def _train_and_report(
+    run: ImageRunConfig,
+    data: ImageData,
+    preprocessing: Preprocessing,
+    resume: bool,
+    console: Console,
+    progress: bool,
+) -> RunResult:
+    """Everything that a run writes beside its configuration."""
+    directory = run.directory
+    models, trials = _run_trials(run, data, preprocessing, resume, console, progress)
+    name, part = data.reported
+    label, bundle = next(iter(models.items()))
+    evaluation = _measure(models, part, run, console, progress, name)
+    scores = evaluation.to_dict()["predictors"][label]
+    metrics = {name: {key: value for key, value in scores.items() if isinstance(value, int | float)}}
+    save(directory, bundle.predictor, **{**bundle.header, "metrics": metrics})
+    write_text(directory / LOG_FILE, (directory / trials[0]["folder"] / LOG_FILE).read_text(encoding="utf-8"))
+    summary = _summary(run, data, bundle)
+    warn(console, summary["warnings"])
+    batches = part.loader(preprocessing, run.train.batch_size, run.data.workers)
+    few = islice(_on_device(batches, torch.device("cpu")), -(-ACTIVATION_IMAGES // run.train.batch_size))
+    fields = TrialRow.__dataclass_fields__
+    write_classification_report(
+        directory,
+        evaluations={name: evaluation},
+        summary=summary,
+        activations=record_activations(bundle.model.cpu(), few),
+        trials=[TrialRow(**{key: trial[key] for key in fields}) for trial in trials] if len(trials) > 1 else (),
+        log_csv=directory / LOG_FILE,
+        config_yaml=run.to_yaml(),
+    )
+    print_classification(console, evaluation, title=name)
+    return RunResult(directory, load(directory), {name: evaluation})
 
 
 def _run_trials(
@@ -209,13 +259,25 @@ def _part_of(bundle: Bundle, source: str | Path, split: str) -> tuple[ImagePart,
             f"{str(source)!r} holds the training images; give others, or say --split all to measure on images that the "
             f"training has seen"
         )
-    return ImagePart(images, np.arange(len(images))), "all", []
+    return ImagePart(images, np.arange(len(images))), "all", list(images.warnings)
 
 
 def _is_own(own: ImageDataConfig, source: str | Path) -> bool:
-    """Whether ``source`` is the data set of the training, by name or by root."""
+    """Whether ``source`` is the data set of the training, by root or, where no folder is called so, by name.
+
+    Raises:
+        UserError: it is the name of the data set and a folder too.
+    """
+    named = own.dataset != FOLDER and str(source) == own.dataset
+    if not Path(source).is_dir():
+        return named
     by_root = own.root is not None and Path(source).resolve() == Path(own.root).resolve()
-    return str(source) == own.dataset or by_root
+    if named and not by_root:
+        raise UserError(
+            f"{str(source)!r} is the data set of the training and a folder here; write {f'./{source}'!r} for the "
+            f"folder, or rename it to measure on the data set"
+        )
+    return by_root
 
 
 def _own_part(own: ImageDataConfig, expected: str, split: str) -> tuple[ImagePart, str, list[str]]:
@@ -225,9 +287,11 @@ def _own_part(own: ImageDataConfig, expected: str, split: str) -> tuple[ImagePar
     if split == "auto":
         name, part = data.reported
         return part, name, data.warnings
+    if split == "all":
+        return data.whole, split, data.reading_warnings
     if split not in data.parts:
         raise UserError(f"the training data have no part {split!r}; they have {', '.join(data.parts)}")
-    return data.parts[split], split, []
+    return data.parts[split], split, data.reading_warnings
 
 
 def _summary(run: ImageRunConfig, data: ImageData, bundle: Bundle) -> dict[str, Any]:

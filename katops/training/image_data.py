@@ -1,16 +1,20 @@
 """From the ``data`` section of an image configuration to training, validation and test images."""
 
+import filecmp
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations, islice
 from typing import Any
 
 import numpy as np
 
 from katops.config import ImageDataConfig
 from katops.config.images import DIGITS, FOLDER
+from katops.data.image_check import check_readable
+from katops.data.image_files import find_images, real_paths
 from katops.data.image_loader import image_loader
-from katops.data.images import ImageSet, digits, folder, public, split_folder, stratified
+from katops.data.images import ImageSet, digits, folder, join, public, split_folder, stratified
 from katops.data.loader import BatchLoader
 from katops.data.preprocessing import Preprocessing
 from katops.errors import UserError
@@ -73,6 +77,22 @@ class ImageData:
         return {name: part for name, part in parts.items() if part is not None}
 
     @property
+    def whole(self) -> ImagePart:
+        """The images of all parts."""
+        images = join({name: (part.source, part.indices) for name, part in self.parts.items()})
+        return ImagePart(images, np.arange(len(images)))
+
+    @property
+    def sources(self) -> list[ImageSet]:
+        """The sets that the parts are taken from."""
+        return list({id(part.source): part.source for part in self.parts.values()}.values())
+
+    @property
+    def reading_warnings(self) -> list[str]:
+        """What was found beside the images."""
+        return [text for source in self.sources for text in source.warnings]
+
+    @property
     def reported(self) -> tuple[str, ImagePart]:
         """The part whose accuracy is reported: the test images, or the validation images where there are none."""
         name = "test" if self.test is not None else "validation"
@@ -81,7 +101,7 @@ class ImageData:
     @property
     def warnings(self) -> list[str]:
         """What a reader of the accuracy has to know."""
-        warnings = []
+        warnings = self.reading_warnings
         if self.test is None:
             warnings.append(
                 "there are no test images: the validation images chose the epoch and are the ones reported, so the "
@@ -93,10 +113,9 @@ class ImageData:
                 warnings.append(f"the {name} images have none of the classes {', '.join(absent[:MOST_LISTED])}")
         return warnings
 
-    def check_headers(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Open every image once, see :meth:`ImageSet.check_headers`."""
-        for source in {id(part.source): part.source for part in self.parts.values()}.values():
-            source.check_headers(progress)
+    def check_readable(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Open every image once, see :func:`katops.data.image_check.check_readable`."""
+        check_readable(self.sources, progress)
 
     def header(self) -> dict[str, Any]:
         """What a later evaluation needs to find the same images and to leave the training images out."""
@@ -115,6 +134,8 @@ def open_image_data(config: ImageDataConfig) -> ImageData:
     Raises:
         UserError: there are none, or the splits do not fit them; see :mod:`katops.data.images`.
     """
+    if config.dataset == FOLDER:
+        _check_folders_apart(config)
     source = _open(config, config.train_split)
     if len(source.classes) < 2:
         raise UserError(f"{source.name} has the single class {source.classes[0]!r}; there is nothing to tell apart")
@@ -156,17 +177,40 @@ def _fingerprint(source: ImageSet, parts: dict[str, ImagePart | None]) -> str:
     return hashlib.sha256("\n".join(contents).encode()).hexdigest()
 
 
+def _check_folders_apart(config: ImageDataConfig) -> None:
+    """Refuse a split whose folder is that of another one or lies in it."""
+    splits = {name: getattr(config, f"{name}_split") for name in ("train", "validation", "test")}
+    folders = {
+        name: split_folder(config.root, split).resolve() for name, split in splits.items() if isinstance(split, str)
+    }
+    for (one, ours), (other, theirs) in combinations(folders.items(), 2):
+        if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
+            inner = ours if ours.is_relative_to(theirs) else theirs
+            raise _overlap(one, other, len(find_images(inner).images))
+
+
 def _check_apart(data: ImageData) -> None:
-    """Refuse two parts with names that turn out to be the same images."""
-    names = list(data.parts)
-    for i, one in enumerate(names):
-        for other in names[i + 1 :]:
-            ours, theirs = data.parts[one], data.parts[other]
-            if (
-                ours.source.fingerprint == theirs.source.fingerprint
-                and np.intersect1d(ours.indices, theirs.indices).size
-            ):
-                raise UserError(
-                    f"data.{one}_split and data.{other}_split are the same images; the accuracy would be that of "
-                    f"images seen before"
-                )
+    """Refuse two parts that share images, whatever they are called."""
+    for (one, ours), (other, theirs) in combinations(data.parts.items(), 2):
+        shared = _shared(ours, theirs)
+        if shared:
+            raise _overlap(one, other, shared)
+
+
+def _shared(ours: ImagePart, theirs: ImagePart) -> int:
+    """The number of images that are in both parts."""
+    one, other = ours.source, theirs.source
+    same = one.fingerprint == other.fingerprint
+    if one is other or one.files is None or other.files is None:
+        return np.intersect1d(ours.indices, theirs.indices).size if same else 0
+    if same and all(filecmp.cmp(*pair, shallow=False) for pair in islice(zip(one.files, other.files, strict=True), 8)):
+        return len(one)  # a folder and its copy
+    first, second = (real_paths(part.source.files[index] for index in part.indices) for part in (ours, theirs))
+    return len(first & second)
+
+
+def _overlap(one: str, other: str, number: int) -> UserError:
+    return UserError(
+        f"data.{one}_split and data.{other}_split share {number} images; the accuracy would be that of images seen "
+        f"before; give folders that have no file in common"
+    )

@@ -18,6 +18,7 @@ from katops.data.preprocessing import Preprocessing
 from katops.errors import UserError
 from katops.predictors import ImagePredictor
 from katops.predictors.classifiers import build_classifier
+from katops.training.conversion import conversion_sample, report_conversion
 from katops.training.directory import TRIALS
 from katops.training.image_data import ImageData
 from katops.training.image_task import MONITOR, ImageTask
@@ -79,8 +80,11 @@ def run_trial(
     """
     if resume and trial.is_finished:
         return _finished(trial, data)
+    options = trial.model.options
+    sample = conversion_sample(data.train, preprocessing) if options.get("convert") else None
     lightning.seed_everything(trial.seed, workers=True, verbose=False)
-    model = build_classifier(trial.model.name, trial.model.options, len(data.classes), preprocessing.input_size)
+    model = build_classifier(trial.model.name, options, len(data.classes), preprocessing.input_size, sample)
+    conversion = {} if sample is None else {"conversion": report_conversion(model, len(sample), console)}
     course = Course(trial.folder, config.train, MONITOR, console, progress, config.train.accumulate)
     saved = course.saved(data.fingerprint, "the images are not those") if resume and course.last.is_file() else None
     training = _training_loader(config, trial, data, preprocessing)
@@ -101,6 +105,7 @@ def run_trial(
         "folder": trial.folder.relative_to(config.directory).as_posix(),
     }
     header = {
+        **conversion,
         "training": record,
         "data": {**data.header(), "plugins": list(config.plugins)},
         "metrics": {name: {"accuracy": accuracy}},

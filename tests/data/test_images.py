@@ -11,8 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from katops.data import image_check
+from katops.data.image_check import check_readable
+from katops.data.image_files import real_paths
 from katops.data.image_loader import image_loader
-from katops.data.images import digits, folder, public, split_folder, stratified
+from katops.data.image_modes import to_8_bit
+from katops.data.images import digits, folder, join, public, split_folder, stratified
 from katops.data.preprocessing import Preprocessing
 from katops.errors import UserError
 
@@ -130,11 +134,150 @@ def test_folders_without_images_or_classes_are_refused(tmp_path: Path) -> None:
         folder(tmp_path)
 
 
+def test_the_class_is_the_first_folder_whatever_is_nested_in_it(image_folder: Path) -> None:
+    for name in ("cat", "dog", "owl"):
+        for time, number in (("day", 0), ("night", 1)):
+            (image_folder / "train" / name / time).mkdir()
+            file = image_folder / "train" / name / f"{number}.png"
+            file.rename(file.parent / time / file.name)
+    data = folder(image_folder / "train")
+    assert data.count() == {"cat": 8, "dog": 8, "owl": 8}
+    assert "owl/night/1.png" in data.names
+
+
+def test_hidden_files_and_folders_are_no_images_and_no_classes(image_folder: Path) -> None:
+    train = image_folder / "train"
+    before = folder(train).fingerprint
+    for hidden in (train / ".ipynb_checkpoints", train / "cat" / ".thumbnails"):
+        hidden.mkdir()
+        (hidden / "0.png").write_bytes((train / "cat" / "0.png").read_bytes())
+    (train / "dog" / "._3.png").write_bytes(b"resource fork")
+    (train / "._loose.png").write_bytes(b"resource fork")
+    data = folder(train)
+    assert (data.classes, data.fingerprint) == (("cat", "dog", "owl"), before)
+    (image_folder / "classes.txt").write_text("owl\ncat\ndog\n")
+    assert folder(train, class_map=image_folder / "classes.txt").classes == ("owl", "cat", "dog")
+
+
+@pytest.mark.parametrize("ending", ["webp", "bmp", "TIF", "gif", "ppm"])
+def test_other_formats_are_read_with_the_first_frame(image_folder: Path, ending: str) -> None:
+    cat = image_folder / "train" / "cat"
+    image = Image.open(cat / "0.png")
+    options = {"save_all": True, "append_images": [Image.new("RGB", image.size)]} if ending in ("gif", "TIF") else {}
+    image.save(cat / f"8.{ending}", **options, **({"lossless": True} if ending == "webp" else {}))
+    data = folder(image_folder / "train")
+    assert data.count()["cat"] == 9
+    assert data.warnings == ()
+    read = np.asarray(data.read(list(data.names).index(f"cat/8.{ending}"), "L")).astype(int)
+    assert np.abs(read - np.asarray(image.convert("L"))).max() <= 1
+
+
+def test_files_that_look_like_images_but_are_not_read_are_counted_and_named(image_folder: Path) -> None:
+    for name in ("cat/a.heic", "dog/b.AVIF", "dog/notes.txt"):
+        (image_folder / "train" / name).write_bytes(b"")
+    (warning,) = folder(image_folder / "train").warnings
+    assert warning.startswith("2 files look like images and are not read in ")
+    assert "cat/a.heic, dog/b.AVIF" in warning
+    assert "notes.txt" not in warning
+
+
+def test_a_class_folder_without_images_is_refused_by_name(image_folder: Path) -> None:
+    for file in (image_folder / "train" / "dog").iterdir():
+        file.rename(file.with_suffix(".heic"))
+    with pytest.raises(UserError, match=r"the folder 'dog' of .* holds no images; .* and not the 8 \.heic there"):
+        folder(image_folder / "train")
+    (image_folder / "train" / "bird").mkdir()
+    with pytest.raises(UserError, match=r"the 2 folders bird, dog of .* hold no images"):
+        folder(image_folder / "train")
+
+
+def test_folders_of_splits_are_not_taken_for_classes(image_folder: Path) -> None:
+    with pytest.raises(UserError, match=r"the folders train, val of .* look like splits .*data\.train_split"):
+        folder(image_folder)
+    (image_folder / "rail" / "train").mkdir(parents=True)
+    (image_folder / "rail" / "tram").mkdir()
+    for name in ("train", "tram"):
+        (image_folder / "rail" / name / "0.png").write_bytes((image_folder / "val/cat/0.png").read_bytes())
+    assert folder(image_folder / "rail").classes == ("train", "tram")
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2"])
+def test_16_bit_values_are_scaled_to_8_bits_rather_than_cut_off(dtype: str) -> None:
+    values = np.array([[0, 128, 129, 255, 256], [257, 32768, 65000, 65406, 65407]])
+    image = Image.frombytes("I;16" if dtype == "<u2" else "I;16B", (5, 2), values.astype(dtype).tobytes())
+    for mode in ("L", "RGB"):
+        read = np.asarray(to_8_bit(image, mode))
+        expected = np.rint(values / 257).astype(np.uint8)
+        np.testing.assert_array_equal(read if mode == "L" else read[..., 0], expected)
+        assert read.max() == 255
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "pgm"])
+def test_16_bit_files_are_read_over_their_full_range(image_folder: Path, ending: str) -> None:
+    values = np.linspace(0, 65535, 144).reshape(12, 12).astype(np.uint16)
+    path = image_folder / "train" / "cat" / f"9.{ending}"
+    if ending == "pgm":
+        path.write_bytes(b"P5 12 12 65535\n" + values.astype(">u2").tobytes())
+    else:
+        Image.fromarray(values).save(path)
+    data = folder(image_folder / "train")
+    read = np.asarray(data.read(list(data.names).index(f"cat/9.{ending}"), "L"))
+    np.testing.assert_array_equal(read, np.rint(values / 257).astype(np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_values_of_unknown_range_are_found_before_training_and_when_read(image_folder: Path, dtype: type) -> None:
+    Image.fromarray(np.ones((4, 4), dtype)).save(image_folder / "train" / "cat" / "9.tif")
+    data = folder(image_folder / "train")
+    with pytest.raises(UserError, match=r"'cat/9\.tif' of .*whose range is not known; save it with 8 or 16 bits"):
+        check_readable([data])
+    with pytest.raises(UserError, match=r"cannot read the image 'cat/9\.tif'.* range is not known"):
+        data.read(list(data.names).index("cat/9.tif"), "RGB")
+
+
+def test_all_bad_files_are_counted_and_the_first_ones_named_at_once(image_folder: Path) -> None:
+    for name in ("train/cat/2.png", "train/dog/3.png", "val/owl/1.png"):
+        (image_folder / name).write_bytes(b"no image")
+    seen: list[tuple[int, int]] = []
+    with pytest.raises(UserError, match=r"3 of 36 images are not readable: 'cat/2\.png' .*'dog/3\.png' .*'owl/1\.png'"):
+        check_readable([folder(image_folder / "train"), folder(image_folder / "val")], lambda *done: seen.append(done))
+    assert seen == [(24, 36), (36, 36)]
+
+
+def test_a_cut_image_is_found_before_training_unless_there_are_too_many_to_decode(
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = image_folder / "train" / "dog" / "3.png"
+    path.write_bytes(path.read_bytes()[:-40])
+    data = folder(image_folder / "train")
+    with pytest.raises(UserError, match=r"one of 24 images is not readable: 'dog/3\.png'"):
+        check_readable([data])
+    monkeypatch.setattr(image_check, "MOST_DECODED", 23)
+    check_readable([data])
+
+
+def test_a_joined_set_has_the_images_of_its_parts(image_folder: Path) -> None:
+    train = folder(image_folder / "train")
+    val = folder(image_folder / "val", classes=train.classes)
+    joined = join({"train": (train, np.array([3, 20])), "test": (val, np.array([1, 5, 11]))})
+    assert joined.names == ["train/cat/3.png", "train/owl/4.png", "test/cat/1.png", "test/dog/1.png", "test/owl/3.png"]
+    assert joined.labels.tolist() == [0, 2, 0, 1, 2]
+    for index, (source, number) in enumerate([(train, 3), (train, 20), (val, 1), (val, 5), (val, 11)]):
+        np.testing.assert_array_equal(joined.read(index, "RGB"), source.read(number, "RGB"))
+
+
+def test_a_file_has_one_real_path_however_it_is_reached(image_folder: Path) -> None:
+    (image_folder / "link").symlink_to(image_folder / "train" / "cat")
+    (image_folder / "val" / "cat" / "link.png").symlink_to(image_folder / "train" / "cat" / "0.png")
+    ways = ("train/cat/0.png", "link/0.png", "val/cat/link.png", "val/../train/cat/0.png")
+    assert real_paths(image_folder / way for way in ways) == {str((image_folder / ways[0]).resolve())}
+
+
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
 def test_a_file_that_is_no_image_is_named_before_training(image_folder: Path, content: bytes) -> None:
     (image_folder / "train" / "dog" / "3.png").write_bytes(content)
-    with pytest.raises(UserError, match=r"'dog/3\.png' of .* is not a readable image"):
-        folder(image_folder / "train").check_headers()
+    with pytest.raises(UserError, match=r"one of 24 images is not readable: 'dog/3\.png' of "):
+        check_readable([folder(image_folder / "train")])
 
 
 def test_a_cut_image_is_named_when_it_is_read(image_folder: Path) -> None:
@@ -232,3 +375,9 @@ def test_evaluation_normalises_and_denormalising_is_the_inverse() -> None:
 def test_an_unknown_augmentation_is_told_with_an_example() -> None:
     with pytest.raises(UserError, match="auto_augment 'rund-m9' is not understood by timm"):
         size_8().training({**AUGMENTATION, "auto_augment": "rund-m9"})
+
+
+@pytest.mark.parametrize(("name", "meant"), [("digit", "digits"), ("cifar10", "torch/cifar10")])
+def test_mistyped_data_set_is_suggested(name: str, meant: str) -> None:
+    with pytest.raises(UserError, match=f"unknown data.dataset '{name}'; did you mean '{meant}'"):
+        public(name, None, "train")

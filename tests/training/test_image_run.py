@@ -2,10 +2,12 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -92,8 +94,10 @@ def test_digits_are_learned_and_the_run_can_be_used_in_every_way(digits_run: Pat
     assert accuracy_of(api.evaluate(digits_run, "digits")) == accuracy
     validation = accuracy_of(api.evaluate(digits_run, "digits", split="validation"))
     assert validation == pytest.approx(max(reached), abs=1e-6)
-    with pytest.raises(UserError, match="have no part 'all'; they have train, validation, test"):
-        api.evaluate(digits_run, "digits", split="all")
+    whole = api.evaluate(digits_run, "digits", split="all")
+    parts = [api.evaluate(digits_run, "digits", split=split) for split in ("train", "validation", "test")]
+    assert whole.images == 1797 == sum(part.images for part in parts)
+    assert accuracy_of(whole) == pytest.approx(sum(accuracy_of(part) * part.images for part in parts) / 1797)
 
 
 def test_the_validation_accuracy_of_the_log_is_that_of_the_kept_weights(image_values: dict) -> None:
@@ -229,6 +233,104 @@ def test_overwriting_removes_every_trial_and_leaves_files_of_others(compared: di
     assert (directory / "trials" / "notes.txt").read_text() == "precious"
 
 
+def contents(directory: Path) -> dict[str, bytes]:
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("decoded", [10_000, 0])
+def test_a_run_survives_a_replacement_that_fails_on_a_cut_image(
+    image_values: dict, image_folder: Path, monkeypatch: pytest.MonkeyPatch, decoded: int
+) -> None:
+    image_values["train"]["epochs"] = 2
+    directory = api.train(image_values).directory
+    before = contents(directory)
+    monkeypatch.setattr("katops.data.image_check.MOST_DECODED", decoded)
+    whole = (image_folder / "train" / "dog" / "3.png").read_bytes()
+    (image_folder / "train" / "dog" / "3.png").write_bytes(whole[:-40])
+    with pytest.raises(UserError, match=r"dog/3\.png"):
+        api.train({**image_values, "seed": 1}, overwrite=True)
+    assert contents(directory) == before
+    (image_folder / "train" / "dog" / "3.png").write_bytes(whole)
+    api.train({**image_values, "seed": 1}, overwrite=True)
+    assert not (directory / ".replaced").exists()
+    assert [path.name for path in directory.glob("trials/*/model.safetensors")] == ["model.safetensors"]
+    assert contents(directory)["model.safetensors"] != before["model.safetensors"]
+
+
+def test_a_replaced_run_is_kept_until_the_new_one_is_complete(
+    image_values: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_values["train"]["epochs"] = 2
+    directory = api.train(image_values).directory
+    before = contents(directory)
+    console = Console(record=True, width=300)
+    for seed in (1, 2):  # the second replaces the unfinished first one, not the complete run
+        with monkeypatch.context() as patch:
+            interrupt(patch, epoch=1, batch=1)
+            with pytest.raises(Interruption):
+                api.train({**image_values, "seed": seed}, overwrite=True, console=console)
+        assert contents(directory / ".replaced") == before
+        assert [path.parent.parent.name[-1] for path in directory.glob("trials/*/checkpoints/last.ckpt")] == [str(seed)]
+    assert "is kept in" in console.export_text()
+    api.train({**image_values, "seed": 2}, resume=True)
+    assert not (directory / ".replaced").exists()
+    assert summary(directory)["training"]["seeds"] == [2]
+
+
+def test_splits_that_share_files_through_links_are_refused(image_values: dict, image_folder: Path) -> None:
+    for number in (0, 1):
+        (image_folder / "val" / "cat" / f"link{number}.png").symlink_to(
+            image_folder / "train" / "cat" / f"{number}.png"
+        )
+    with pytest.raises(UserError, match=r"data\.train_split and data\.validation_split share 2 images"):
+        api.train(image_values)
+
+
+def test_a_copy_of_the_training_images_is_no_validation(image_values: dict, image_folder: Path) -> None:
+    shutil.copytree(image_folder / "train", image_folder / "copy")
+    image_values["data"]["validation_split"] = "copy"
+    with pytest.raises(UserError, match=r"data\.train_split and data\.validation_split share 24 images"):
+        api.train(image_values)
+
+
+def test_what_is_not_read_is_said_on_the_console_and_in_the_report(image_values: dict, image_folder: Path) -> None:
+    (image_folder / "train" / "cat" / "9.heic").write_bytes(b"")
+    image_values["train"]["epochs"] = 2
+    console = Console(record=True, width=300)
+    directory = api.train(image_values, console=console).directory
+    assert "1 file looks like an image and is not read" in console.export_text()
+    assert "9.heic" in summary(directory)["warnings"][0]
+    assert "9.heic" in (directory / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_folder_is_never_mistaken_for_the_data_set_of_the_training(
+    image_values: dict, image_folder: Path, digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_values["train"]["epochs"] = 2
+    run = api.train(image_values).directory
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UserError, match="there is no folder 'folder' of images"):
+        api.evaluate(run, "folder")
+    shutil.copytree(image_folder / "val" / "cat", Path("folder", "cat"))
+    assert api.evaluate(run, "folder").images == 4
+    shutil.copytree(image_folder / "val" / "cat", Path("digits", "7"))
+    with pytest.raises(
+        UserError, match=r"'digits' is the data set of the training and a folder here; write '\./digits'"
+    ):
+        api.evaluate(digits_run, "digits")
+    assert api.evaluate(digits_run, "./digits").images == 4
+
+
+def test_all_the_data_of_the_training_are_the_parts_together(image_values: dict, image_folder: Path) -> None:
+    image_values["train"]["epochs"] = 2
+    run = api.train(image_values).directory
+    whole = api.evaluate(run, image_folder, split="all")
+    assert whole.images == 36
+    assert whole.support.tolist() == [12, 12, 12]
+
+
 def test_resuming_on_other_images_or_another_model_is_refused(image_values: dict, image_folder: Path) -> None:
     image_values["train"]["epochs"] = 2
     api.train(image_values)
@@ -262,7 +364,10 @@ def test_an_unfinished_training_is_not_continued_with_other_images(
         ({"compare": ["resnet10"]}, "did you mean 'resnet1"),
         ({"train": {"optimizer": "adamv"}}, r"no optimiser 'adamv'; did you mean 'adam"),
         ({"train": {"batch_size": 25}}, "batch_size is 25, but there are 24 training images"),
-        ({"data": {"validation_split": "train"}}, "are the same images"),
+        ({"train": {"accumulate": 4}}, "accumulate is 4, but an epoch has 3 batches: 24 training images by"),
+        ({"data": {"validation_split": "train"}}, r"data\.train_split and data\.validation_split share 24 images"),
+        ({"data": {"validation_split": "."}}, r"data\.train_split and data\.validation_split share 24 images"),
+        ({"data": {"train_split": "."}}, r"data\.train_split and data\.validation_split share 12 images"),
         ({"data": {"validation_split": "vall"}}, "did you mean 'val'"),
         ({"data": {"augmentation": {"auto_augment": "rund"}}}, "is not understood by timm"),
     ],
@@ -310,7 +415,7 @@ def test_weights_of_a_file_are_loaded_and_a_pickle_is_not(image_values: dict, tm
             return (Path.touch, (tmp_path / "exploded",))
 
     torch.save({"state_dict": Bomb()}, tmp_path / "weights.pth")
-    with pytest.raises(UserError, match="cannot be built"):
+    with pytest.raises(UserError, match="pickled code is never run"):
         api.train(in_folder(image_values, tmp_path / "bomb"))
     assert not (tmp_path / "exploded").exists()
 
@@ -375,3 +480,15 @@ def test_the_command_trains_and_evaluates_by_name(digits_values: dict, tmp_path:
     done = CliRunner().invoke(app, ["evaluate", digits_values["output"], "digits", "-o", str(tmp_path / "report")])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "report" / "report.html").exists()
+
+
+@pytest.mark.parametrize(("size", "enlarged"), [(8, False), (64, True)])
+def test_images_that_are_enlarged_a_lot_are_told_before_training(image_values: dict, size: int, enlarged: bool) -> None:
+    image_values["data"]["input_size"] = [3, size, size]
+    image_values["model"] = {**image_values["model"], "patch_size": size // 2}
+    image_values["train"] = {"epochs": 1, "warmup_epochs": 0, "batch_size": 8}
+    console = Console(record=True, width=250)
+    api.train(image_values, console=console, progress=False)
+    said = console.export_text()
+    assert f"24 train, 12 validation images of 3 classes, read as 3 x {size} x {size}" in said
+    assert ("are enlarged to 64 x 64" in said) == enlarged

@@ -1,13 +1,20 @@
 """Which trainings a configuration stands for, and that the shipped ones mean what they say."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import timm
+import torch
+from rich.console import Console
 
 from katops.config import ImageRunConfig, load_config, parse_config
 from katops.predictors.classifiers import build_classifier, resolve_preprocessing
+from katops.training.conversion import conversion_sample
+from katops.training.image_data import open_image_data
 from katops.training.image_optim import check_optimizer
-from katops.training.trials import plan_trials
+from katops.training.trials import plan_trials, run_trial
 
 
 def shipped(repository: Path, name: str) -> ImageRunConfig:
@@ -56,3 +63,41 @@ def test_the_imagenet_configuration_is_the_published_recipe(repository: Path) ->
         "Normalize",
         "RandomErasing",
     ]
+
+
+@pytest.mark.parametrize("scale", [1, 1e4])
+def test_conversion_is_fitted_to_training_images_reported_and_kept(
+    image_values: dict, tmp_path: Path, scale: float
+) -> None:
+    tiny = {key: value for key, value in image_values["model"].items() if key != "name"}
+    original = timm.create_model("vit_tiny_patch16_224", **tiny, img_size=8, num_classes=3)
+    with torch.no_grad():  # a channel without effect, so large that no rational function does justice to the others too
+        mlp = original.blocks[0].mlp
+        mlp.fc1.weight[0] *= scale
+        mlp.fc2.weight *= 20
+        mlp.fc2.weight[:, 0] = 0
+    torch.save(original.state_dict(), tmp_path / "weights.pth")
+    weights = {"checkpoint_path": str(tmp_path / "weights.pth"), "convert": True}
+    image_values |= {"model": {**image_values["model"], **weights}}
+    image_values["train"] |= {"epochs": 1, "warmup_epochs": 0}
+    config, console = parse_config(image_values), Console(record=True, width=300)
+    data = open_image_data(config.data)
+    preprocessing = resolve_preprocessing(config.model.name, config.model.options, None, input_size=[3, 8, 8])
+    (trial,) = plan_trials(config)
+    bundle = run_trial(config, trial, data, preprocessing, resume=False, console=console, progress=False)
+    report, told = bundle.header["conversion"], console.export_text()
+    difference = report["difference"]
+    assert (report["blocks"], report["sampled"], difference["measured_on"]) == (1, True, "24 training images")
+    assert difference["absolute"] > 0
+    assert report["activations"][0]["input_range"][1] > scale / 100
+    assert f"converted 1 block; outputs differ by {100 * difference['relative']:.2g} % on 24 training images" in told
+    assert ("warning" in told) == (difference["relative"] > 0.01) == (scale > 1)
+
+
+def test_images_for_a_conversion_come_from_all_classes(image_values: dict) -> None:
+    data = open_image_data(parse_config({**image_values, "train": {}}).data)
+    preprocessing = resolve_preprocessing("vit_tiny_patch16_224", {}, None, input_size=[3, 8, 8])
+    few = replace(data.train, indices=np.repeat(data.train.indices, 10))
+    images = conversion_sample(few, preprocessing)
+    assert images.shape == (32, 3, 8, 8)
+    assert len(images.unique(dim=0)) == 24
