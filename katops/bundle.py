@@ -126,7 +126,7 @@ def save(path: str | Path, predictor: AnyPredictor, *, mean_target: Tensor | Non
     if recipe is None:
         raise UserError(
             f"cannot save a {type(predictor.model).__name__}: it does not say how it was built; make it with "
-            f"katops.create_model and with registered layers only (katops.registry.LAYERS.register), an image classifier "
+            f"katops.create_model and with registered layers only (katops.registry.LAYERS.register), or a classifier "
             f"of timm with katops.predictors.classifiers.build_classifier"
         )
     header = {
