@@ -184,3 +184,12 @@ def test_checkpoint_of_another_model_is_told(tmp_path):
     torch.save(original.state_dict(), tmp_path / "weights.pth")
     with pytest.raises(UserError, match=r"weights\.pth do not fit vit_tiny_patch16_224 with these options: "):
         build_classifier("vit_tiny_patch16_224", from_file("checkpoint_path", tmp_path / "weights.pth"), 3, SIZE)
+
+
+@pytest.mark.parametrize("name", ["kat_tiny", "vit_tiny_patch16_224"])
+def test_head_of_a_pretrained_file_is_kept_where_the_classes_agree(tmp_path, name):
+    original = timm.create_model(name, **VIT, img_size=8, num_classes=3)
+    torch.save(original.state_dict(), tmp_path / "tuned.pth")
+    options = {**VIT, "pretrained": True, "pretrained_cfg_overlay": {"file": str(tmp_path / "tuned.pth")}}
+    model = build_classifier(name, options, 3, SIZE)
+    torch.testing.assert_close(model.head.weight, original.head.weight, rtol=0, atol=0)

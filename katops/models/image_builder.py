@@ -8,7 +8,6 @@ the check of the options is timm's own builder: default configurations, download
 import math
 import pickle
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
@@ -17,8 +16,8 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from katops.errors import UserError
-from katops.models.options import allowed_options, plain_options, resolve_options
-from katops.models.published import read_weights
+from katops.models.options import plain_options, resolve_options
+from katops.models.published import forget_weights, with_file_read
 from katops.registry import MODELS
 
 # What timm's builder takes beside the options of the model.
@@ -34,17 +33,15 @@ BUILDER_OPTIONS = (
 KEPT_OPTIONS = ("features_only", "out_indices", "feature_cls")
 
 
-def register_image_model(model_class: type[nn.Module], *, summary: str, paper: str = "") -> Callable:
+def register_image_model(*, summary: str, paper: str = "") -> Callable:
     """Decorator for a timm entry function ``def kat_tiny(pretrained=False, **options)``.
 
     Args:
-        model_class: its constructor lists the options.
         summary: one line for ``katops models``.
         paper: where the architecture was published.
     """
 
     def decorate(entry: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-        entry.model_class = model_class
         MODELS.register(entry.__name__, summary=summary, paper=paper, kind="image")(entry)
         return register_model(entry)
 
@@ -74,7 +71,7 @@ def create_image_model(
     resolved = resolve_options(own, model_class, f"model {name!r}")
     indices = builder.pop("out_indices", 3)
     if pretrained:
-        builder = _with_weights_read(builder, name)
+        builder = with_file_read(name, builder)
     elif (builder.get("pretrained_cfg_overlay") or {}).get("file"):
         raise UserError(f"model {name!r}: pretrained_cfg_overlay names a file, which is read with pretrained=True only")
     try:
@@ -95,39 +92,10 @@ def create_image_model(
         overlay = builder.get("pretrained_cfg_overlay") or {}
         source = overlay.get("file") or overlay.get("hf_hub_id") or "the published ones"
         raise UserError(f"the pretrained weights of {name!r} ({source}) cannot be loaded: {_reason(error)}") from error
-    _forget_weights(model)
+    forget_weights(model)
     arguments = plain_options({**own, **{key: options[key] for key in KEPT_OPTIONS if key in options}})
     model.recipe = None if arguments is None else {"name": name, "arguments": arguments}
     return model
-
-
-def image_options(factory: Callable[..., nn.Module]) -> dict[str, Any]:
-    """Names and annotations of the options of a registered image model."""
-    return allowed_options(factory.model_class)
-
-
-def _with_weights_read(builder: dict[str, Any], name: str) -> dict[str, Any]:
-    """The builder's options with a local file replaced by its tensors: not every version of timm reads one safely."""
-    overlay = dict(builder.get("pretrained_cfg_overlay") or {})
-    stated = builder.get("pretrained_cfg")
-    entry = stated.get if isinstance(stated, Mapping) else lambda key: getattr(stated, key, None)
-    file = overlay.get("file") or (entry("file") if entry("source") != "local-dir" else None)
-    if file is None or overlay.get("state_dict"):
-        return builder
-    if not Path(file).is_file():
-        raise UserError(f"the pretrained weights of {name!r} ({file}) cannot be loaded: there is no such file")
-    state = read_weights(file, name)[0]
-    # timm takes the head of a file for one of the published number of classes, and drops it, unless it is told
-    head = {"num_classes": state["head.weight"].shape[0]} if "head.weight" in state else {}
-    return {**builder, "pretrained_cfg_overlay": {**head, **overlay, "state_dict": state}}
-
-
-def _forget_weights(model: nn.Module) -> None:
-    """timm keeps what a model was loaded from; a second copy of the weights would be pickled with every model."""
-    config = getattr(model, "pretrained_cfg", None)
-    if isinstance(config, Mapping) and config.get("state_dict") is not None:
-        model.pretrained_cfg = {key: value for key, value in config.items() if key != "state_dict"}
-        model.default_cfg = model.pretrained_cfg
 
 
 def _reason(error: Exception) -> str:

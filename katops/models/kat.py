@@ -158,37 +158,37 @@ SMALL = {"patch_size": 16, "embed_dim": 384, "depth": 12, "num_heads": 6}
 BASE = {"patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12}
 
 
-@register_image_model(KAT, summary="KAT, width 192, 12 blocks, 5.7 M parameters", paper=PAPER)
+@register_image_model(summary="KAT, width 192, 12 blocks, 5.7 M parameters", paper=PAPER)
 def kat_tiny(pretrained: bool = False, **options: Any) -> KAT:
     """The size of ViT-Ti/16."""
     return create_image_model(KAT, "kat_tiny", pretrained, TINY, options)
 
 
-@register_image_model(KAT, summary="KAT, width 384, 12 blocks, 22.1 M parameters", paper=PAPER)
+@register_image_model(summary="KAT, width 384, 12 blocks, 22.1 M parameters", paper=PAPER)
 def kat_small(pretrained: bool = False, **options: Any) -> KAT:
     """The size of ViT-S/16."""
     return create_image_model(KAT, "kat_small", pretrained, SMALL, options)
 
 
-@register_image_model(KAT, summary="KAT, width 768, 12 blocks, 86.6 M parameters", paper=PAPER)
+@register_image_model(summary="KAT, width 768, 12 blocks, 86.6 M parameters", paper=PAPER)
 def kat_base(pretrained: bool = False, **options: Any) -> KAT:
     """The size of ViT-B/16."""
     return create_image_model(KAT, "kat_base", pretrained, BASE, options)
 
 
-@register_image_model(KAT, summary="kat_tiny under its published name", paper=PAPER)
+@register_image_model(summary="kat_tiny under its published name", paper=PAPER)
 def kat_tiny_patch16_224(pretrained: bool = False, **options: Any) -> KAT:
     """See :func:`kat_tiny`."""
     return create_image_model(KAT, "kat_tiny_patch16_224", pretrained, TINY, options)
 
 
-@register_image_model(KAT, summary="kat_small under its published name", paper=PAPER)
+@register_image_model(summary="kat_small under its published name", paper=PAPER)
 def kat_small_patch16_224(pretrained: bool = False, **options: Any) -> KAT:
     """See :func:`kat_small`."""
     return create_image_model(KAT, "kat_small_patch16_224", pretrained, SMALL, options)
 
 
-@register_image_model(KAT, summary="kat_base under its published name", paper=PAPER)
+@register_image_model(summary="kat_base under its published name", paper=PAPER)
 def kat_base_patch16_224(pretrained: bool = False, **options: Any) -> KAT:
     """See :func:`kat_base`."""
     return create_image_model(KAT, "kat_base_patch16_224", pretrained, BASE, options)

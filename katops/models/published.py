@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from timm.models import load_state_dict_from_hf
-from torch import Tensor
+from timm.models import PretrainedCfg, get_pretrained_cfg, load_state_dict_from_hf
+from torch import Tensor, nn
 
 from katops.errors import UserError
 
@@ -21,6 +21,8 @@ _PICKLED = (".pt", ".pth", ".bin")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Where training scripts put the weights inside a checkpoint; averaged weights first, as timm does."""
+ARRAYS = (".npz", ".npy")
+"""Published JAX weights, which timm's models read with numpy; numpy unpickles nothing unless told to."""
 
 
 def read_weights(
@@ -97,3 +99,59 @@ def _unwrapped(checkpoint: Any) -> dict[str, Tensor]:
     if not isinstance(checkpoint, Mapping) or not all(isinstance(value, Tensor) for value in checkpoint.values()):
         raise UserError("the checkpoint holds no state dict (a mapping from names to tensors)")
     return {str(key).removeprefix("module."): value for key, value in checkpoint.items()}
+
+
+def existing_file(path: str | Path, key: str) -> Path:
+    """The path.
+
+    Raises:
+        UserError: there is nothing at it.
+    """
+    if not Path(path).exists():
+        raise UserError(f"{key}: there is no file {str(path)!r}")
+    return Path(path)
+
+
+def with_file_read(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options for timm with the tensors in the place of a file: not every version of timm reads one safely.
+
+    The head of the file counts as one of the file's number of classes; timm takes it for one of the published number
+    and silently leaves it out where the model has another.
+
+    Args:
+        name: the model.
+        options: ``pretrained_cfg_overlay`` and ``pretrained_cfg`` may name a ``file``.
+
+    Raises:
+        UserError: there is no such file, or it is damaged or holds more than tensors.
+    """
+    overlay, stated = _entries(options.get("pretrained_cfg_overlay")), _entries(options.get("pretrained_cfg"))
+    named = {**stated, **overlay}
+    if not named.get("file"):
+        return dict(options)
+    key = "pretrained_cfg_overlay" if overlay.get("file") else "pretrained_cfg"
+    path = existing_file(named["file"], f"{key}.file")
+    published = None if stated else get_pretrained_cfg(name)
+    reads_arrays = named.get("custom_load", getattr(published, "custom_load", False))
+    if reads_arrays and path.suffix in ARRAYS and not named.get("source"):
+        return dict(options)
+    # A source such as "local-dir" would win over the tensors.
+    state = read_weights(path, name)[0]
+    head = state.get(f"{named.get('classifier') or getattr(published, 'classifier', '')}.weight")
+    classes = {} if head is None else {"num_classes": len(head)}
+    return {**options, "pretrained_cfg_overlay": {**classes, **overlay, "state_dict": state, "source": None}}
+
+
+def _entries(configuration: Any) -> dict[str, Any]:
+    """What a configuration of timm says; a string names a published one, which names no file here."""
+    if isinstance(configuration, PretrainedCfg):
+        return configuration.to_dict()
+    return dict(configuration) if isinstance(configuration, Mapping) else {}
+
+
+def forget_weights(model: nn.Module) -> None:
+    """Drop the tensors that timm keeps in ``pretrained_cfg``; they would be copied and pickled with the model."""
+    for name in ("pretrained_cfg", "default_cfg"):
+        configuration = getattr(model, name, None)
+        if isinstance(configuration, Mapping) and "state_dict" in configuration:
+            setattr(model, name, {key: value for key, value in configuration.items() if key != "state_dict"})

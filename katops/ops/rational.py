@@ -91,12 +91,11 @@ class _GroupRational(torch.autograd.Function):
         if not _may_hold(far):
             grad_x, grad_a, grad_b = _near_gradients(value, incoming, a, b, ctx.trailing)
         else:
-            terms = (
-                _near_gradients(torch.where(far, 0, value), torch.where(far, 0, incoming), a, b, ctx.trailing),
-                _far_gradients(torch.where(far, value, 1), torch.where(far, incoming, 0), a, b, ctx.trailing),
-            )
-            grad_x = torch.where(far, terms[1][0], terms[0][0])
-            grad_a, grad_b = (near + distant for near, distant in zip(terms[0][1:], terms[1][1:], strict=True))
+            x_near, incoming_near = torch.where(far, 0, value), torch.where(far, 0, incoming)
+            x_far, incoming_far = torch.where(far, value, 1), torch.where(far, incoming, 0)
+            near_x, near_a, near_b = _near_gradients(x_near, incoming_near, a, b, ctx.trailing)
+            far_x, far_a, far_b = _far_gradients(x_far, incoming_far, a, b, ctx.trailing)
+            grad_x, grad_a, grad_b = torch.where(far, far_x, near_x), near_a + far_a, near_b + far_b
         return grad_x.to(x.dtype), grad_a.to(numerator.dtype), grad_b.to(denominator.dtype), None
 
 

@@ -12,7 +12,8 @@ from katops.conversion import convert
 from katops.data.preprocessing import Preprocessing, per_channel
 from katops.errors import UserError, did_you_mean
 from katops.models.build import build_model
-from katops.predictors.weights import forget_weights, load_weights, with_file_read
+from katops.models.published import forget_weights, with_file_read
+from katops.predictors.weights import load_weights
 from katops.registry import MODELS
 
 COLOUR = (3, 224, 224)
@@ -56,7 +57,7 @@ def build_classifier(
             raise UserError(f"model: option {key!r} of {name!r} is {options[key]!r}, the data say {value!r}; drop it")
     options |= described
     try:
-        model = timm.create_model(name, **with_file_read(name, options))
+        model = timm.create_model(name, **(with_file_read(name, options) if options.get("pretrained") else options))
         forget_weights(model)
         if checkpoint is not None:
             load_weights(model, checkpoint, name)

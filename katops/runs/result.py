@@ -38,7 +38,13 @@ def model_name(bundle: Bundle) -> str:
 def model_card(bundle: Bundle) -> dict[str, Any]:
     """The entry ``model`` of a summary."""
     parameters = sum(parameter.numel() for parameter in bundle.model.parameters())
-    return {"name": model_name(bundle), "parameters": parameters, "arguments": bundle.model.recipe["arguments"]}
+    card = {"name": model_name(bundle), "parameters": parameters, "arguments": bundle.model.recipe["arguments"]}
+    conversion = bundle.header.get("conversion")
+    if conversion is None:
+        return card
+    moved = {key: conversion["difference"][key] for key in ("relative", "measured_on")}
+    told = {"blocks": conversion["blocks"], "difference_of_outputs": moved}
+    return {**card, "conversion": told}
 
 
 def warn(console: Console, texts: Sequence[str]) -> None:

@@ -492,3 +492,13 @@ def test_images_that_are_enlarged_a_lot_are_told_before_training(image_values: d
     said = console.export_text()
     assert f"24 train, 12 validation images of 3 classes, read as 3 x {size} x {size}" in said
     assert ("are enlarged to 64 x 64" in said) == enlarged
+
+
+def test_report_of_a_converted_model_says_how_far_its_outputs_moved(image_values: dict) -> None:
+    image_values["model"] = {**image_values["model"], "convert": True}
+    image_values["train"] = {"epochs": 1, "warmup_epochs": 0, "batch_size": 8}
+    directory = api.train(image_values).directory
+    card = summary(directory)["model"]["conversion"]
+    assert card["difference_of_outputs"]["measured_on"] == "24 training images"
+    assert 0 <= card["difference_of_outputs"]["relative"] < 0.05
+    assert "difference of outputs" in (directory / "report.html").read_text(encoding="utf-8")
