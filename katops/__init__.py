@@ -23,6 +23,8 @@ _WHERE = {
     "evaluate": "katops.api",
     "predict": "katops.api",
     "generate": "katops.generators",
+    "prepare": "katops.ops.rational",
+    "use_backend": "katops.ops.dispatch",
     "load_config": "katops.config",
     "FieldMeta": "katops.fields",
     "UserError": "katops.errors",

@@ -22,8 +22,15 @@ def _check_channels(x: Tensor, channels: int, channel_dim: int) -> None:
         raise UserError(f"rational: expected {channels} channels at axis {channel_dim}, got {tuple(x.shape)}")
 
 
-# Neither is taken apart by symbolic tracing, so that feature extractors of timm and torchvision work.
+def _autocast_type(x: Tensor) -> torch.dtype | None:
+    """The type that autocast gives to the input of a linear map, where it is on for the device of ``x``."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) and x.dtype == torch.float32 else None
+
+
+# None of them is taken apart by symbolic tracing, so that feature extractors of timm and torchvision work.
 torch.fx.wrap("_check_channels")
+torch.fx.wrap("_autocast_type")
 torch.fx.wrap("group_rational")
 
 
@@ -76,10 +83,10 @@ class GroupRational(nn.Module):
             self.weight_numerator.copy_(self.weight_numerator.new_tensor(self.shape.numerator))
             self.weight_denominator.copy_(self.weight_denominator.new_tensor(self.shape.denominator))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Any shape with ``channels`` at ``channel_dim``; the same shape and type comes out."""
+    def forward(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Any shape with ``channels`` at ``channel_dim``; the same shape comes out, in ``dtype`` if that is given."""
         _check_channels(x, self.channels, self.channel_dim)
-        return group_rational(x, self.weight_numerator, self.weight_denominator, self.channel_dim)
+        return group_rational(x, self.weight_numerator, self.weight_denominator, self.channel_dim, dtype)
 
     def extra_repr(self) -> str:
         """Sizes, for ``print(model)``."""
@@ -129,7 +136,8 @@ class GroupRationalLinear(nn.Module):
         keep_variance(self.fc, self.act.shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.act(x))
+        # autocast would round between the two anyway; rounding at once saves a pass over memory
+        return self.fc(self.act(x, _autocast_type(x)))
 
 
 @LAYERS.register(
@@ -200,7 +208,9 @@ class GroupRationalKAN(nn.Module):
         self.init_weights()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.fc1(self.drop1(self.act1(x)))
+        # as above, where dropout does not scale in between
+        dropped = self.training and self.drop1.p > 0
+        x = self.fc1(self.drop1(self.act1(x, None if dropped else _autocast_type(x))))
         return self.fc2(self.drop2(self.norm(self.act2(x))))
 
 

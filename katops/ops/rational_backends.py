@@ -1,0 +1,124 @@
+"""The backends of the group rational function, and its forward and backward pass by whichever of them runs."""
+
+import importlib
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from katops.errors import UserError
+from katops.ops import rational_torch
+from katops.ops.dispatch import Backend, Dispatcher, forced_backend
+from katops.ops.memory_layout import as_dense, group_layout, with_strides_of
+from katops.ops.rational_kernels import Gradients, RationalKernels, compute_type
+
+
+def _loader(module: str) -> Callable[[torch.device], RationalKernels]:
+    """``load`` of a module that is imported when its backend is first asked for."""
+
+    return lambda device: importlib.import_module(f"katops.ops.{module}").load(device)
+
+
+RATIONAL: Dispatcher[RationalKernels] = Dispatcher(
+    "group_rational",
+    [
+        Backend("cupy", ("cuda",), 2, _loader("rational_cuda")),
+        Backend("numba", ("cpu",), 2, _loader("rational_cpu")),
+        Backend("torch_chunked", ("cpu",), 1, _loader("rational_chunked")),
+        Backend("torch", (), 0, rational_torch.load),
+    ],
+)
+
+
+def prepare(
+    device: torch.device | str | None = None,
+    dtypes: Sequence[torch.dtype] = (torch.float32, torch.bfloat16),
+    degrees: tuple[int, int] = (5, 4),
+) -> str:
+    """Compile the kernels of the group rational function ahead: before timing, or before capturing a CUDA graph.
+
+    Args:
+        device: where they will run; by default the current CUDA device, the CPU where there is none.
+        dtypes: types of the input. Under autocast, float32 input with 16-bit output is a kernel of its own; it is
+            compiled along with the 16-bit type.
+        degrees: m and n.
+
+    Returns:
+        the name of the backend that will run for the first of the types.
+
+    Raises:
+        UserError: no such device, or not a floating-point type.
+    """
+    device = _present(device)
+    for dtype in dtypes:
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise UserError(f"prepare: dtypes must be floating-point types of torch; given: {dtype!r}")
+    chosen = [RATIONAL.choose(device, (dtype, compute_type(dtype), dtype), forced_backend()) for dtype in dtypes]
+    for dtype, (_, kernels) in zip(dtypes, chosen, strict=True):
+        kernels.prepare((dtype,), degrees)
+    return chosen[0][0]
+
+
+def _present(device: torch.device | str | None) -> torch.device:
+    """The device with its index, as tensors name theirs."""
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"prepare: there is no device {str(device)!r} here ({str(error).splitlines()[0]})") from None
+
+
+def forward(
+    x: Tensor,
+    numerator: Tensor,
+    denominator: Tensor,
+    channel_dim: int,
+    dtype: torch.dtype,
+    backend: str | None = None,
+) -> Tensor:
+    """y with the strides of ``empty_like(x)``; arguments as in :func:`katops.ops.rational.group_rational`.
+
+    Args:
+        backend: the one to insist on, by default the one that :func:`katops.ops.dispatch.use_backend` names.
+    """
+    if x.numel() == 0:
+        return torch.empty_like(x, dtype=dtype)
+    x = as_dense(x)
+    layout = group_layout(x, channel_dim, max(len(numerator), len(denominator)))
+    return RATIONAL.run(
+        "forward",
+        x.device,
+        (x.dtype, compute_type(x.dtype, numerator.dtype, denominator.dtype), dtype),
+        (x, numerator.contiguous(), denominator.contiguous(), layout, dtype),
+        _insisted(backend, numerator, denominator),
+    )
+
+
+def backward(
+    x: Tensor,
+    gradient: Tensor,
+    numerator: Tensor,
+    denominator: Tensor,
+    channel_dim: int,
+    needs: tuple[bool, bool, bool],
+    backend: str | None = None,
+) -> Gradients:
+    """The gradients of x (with the strides of ``empty_like(x)``) and of the coefficients; None where not needed."""
+    if x.numel() == 0:
+        tensors = zip((x, numerator, denominator), needs, strict=True)
+        return tuple(torch.zeros_like(tensor) if needed else None for tensor, needed in tensors)
+    x = as_dense(x)
+    layout = group_layout(x, channel_dim, max(len(numerator), len(denominator)))
+    return RATIONAL.run(
+        "backward",
+        x.device,
+        (x.dtype, compute_type(x.dtype, numerator.dtype, denominator.dtype), gradient.dtype),
+        (x, with_strides_of(gradient, x), numerator.contiguous(), denominator.contiguous(), layout, needs),
+        _insisted(backend, numerator, denominator),
+    )
+
+
+def _insisted(backend: str | None, numerator: Tensor, denominator: Tensor) -> str | None:
+    """The backend to insist on; a constant, m = n = 0, is nothing for kernels."""
+    return "torch" if numerator.shape[1] + denominator.shape[1] == 1 else backend or forced_backend()
