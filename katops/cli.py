@@ -1,4 +1,4 @@
-"""The command line: ``katops train | evaluate | predict | generate | inspect | models``.
+"""The command line: ``katops train | evaluate | predict | generate | inspect | models | bench``.
 
 Commands import what they need when they run, so that ``katops --help`` does not wait for torch.
 """
@@ -191,6 +191,39 @@ def inspect(file: Annotated[Path, typer.Argument(metavar="FILE", help="Any HDF5 
 
 
 @app.command()
+def bench(
+    what: Annotated[str, typer.Argument(metavar="[rational|layers]", help="The rational function, or layers.")] = "",
+    layers: Annotated[
+        str, typer.Option(metavar="A,B", help="Registered layers, e.g. mlp,group_rational_kan [all channel mixers].")
+    ] = "",
+    device: Annotated[str | None, typer.Option(help="cpu | cuda | cuda:1 [the GPU if there is one].")] = None,
+    dtype: Annotated[str, typer.Option(help="float32 | bfloat16 | float16 | float64.")] = "float32",
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            metavar="B,L,C", help="Of the input, channels last, or B,C,H,W [32,197,768; 8,197,384 for layers]."
+        ),
+    ] = None,
+    groups: Annotated[int, typer.Option(min=1, help="Groups of channels.")] = 8,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of torch on the CPU [as torch has them].")] = None,
+    backend: Annotated[
+        list[str] | None, typer.Option(help="Only this one of katops, and no torch.compile; may be repeated.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Also write the results to a file.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="At most; fewer where they take long.")] = 15,
+) -> None:
+    """Time the rational function by backend beside GELU and plain torch, or layers beside one another.
+
+    All take turns in the same rounds; a line is the median over the rounds. Ctrl-C keeps what was measured.
+    """
+    from katops.benchmark import command
+
+    options = command.Options(device, dtype, shape, groups, threads, tuple(backend or ()), csv, rounds)
+    with _interruptible():
+        command.run(what or ("layers" if layers else "rational"), layers, options, console)
+
+
+@app.command()
 def models(
     pattern: Annotated[str, typer.Argument(help="Shell pattern, e.g. 'mgno*'.")] = "*",
 ) -> None:
@@ -208,6 +241,22 @@ def models(
         record = MODELS[name]
         table.add_row(name, record.kind, record.summary, record.paper)
     console.print(table)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for bug reports.")] = False,
+) -> None:
+    """Which backend runs on this machine and why, and whether it computes right; exit code 1 where it does not."""
+    from katops.doctor import diagnose, render
+
+    diagnosis = diagnose()
+    if as_json:
+        typer.echo(diagnosis.to_json())
+    else:
+        render(diagnosis, console)
+    if not diagnosis.right:
+        raise typer.Exit(1)
 
 
 def main() -> None:
