@@ -1,8 +1,6 @@
 """The group rational function on the CPU with numba: which machine code runs a call, and on how many threads."""
 
-import os
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
 
@@ -10,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from katops.ops import cpu_team
 from katops.ops.dispatch import BackendUnavailable
 from katops.ops.memory_layout import GroupLayout
 from katops.ops.rational_chunked import ChunkedRational
@@ -30,13 +29,11 @@ _HIGHEST_DEGREE_IN_DOUBLE = 6
 # Waking the threads costs as much as this many elements.
 _SEQUENTIAL_BELOW = 32768
 _MOST_TASKS = 128
-# Shorter runs of neighbouring elements are gathered from several rows, so that the vectors are full: about a thousand
-# elements of each group, and no more rows than the second-level cache holds.
-_SHORT_INNER = 64
+# Shorter runs of neighbouring elements are put together from several rows: about a thousand elements of each group, and
+# no more rows than the second-level cache holds. The backward pass gains more by it, having sums to add up per run.
+_SHORT_FORWARD, _SHORT_BACKWARD = 8, 32
 _GATHERED_PER_GROUP = 1024
 _GATHERED_IN_ALL = 65536
-# A forked child must not enter a parallel region: OpenMP ends it, and other threading layers wait for ever.
-_PROCESS = os.getpid()
 
 
 def load(device: torch.device) -> "NumbaRational":
@@ -55,7 +52,7 @@ def load(device: torch.device) -> "NumbaRational":
 class NumbaRational:
     """Kernels compiled on first use for each combination of types and degrees, and kept on disk.
 
-    They run on as many threads as torch uses. The bits of the results do not depend on that number.
+    They run on torch's threads, as many as torch uses. The bits of the results do not depend on that number.
 
     Args:
         kernels: the module :mod:`katops.ops.rational_numba`.
@@ -64,25 +61,25 @@ class NumbaRational:
 
     def __init__(self, kernels: ModuleType, fallback: RationalKernels) -> None:
         self._fallback = fallback
-        self._variant = kernels.Variant
+        self._variant = cache(kernels.Variant)
         self._forward = cache(kernels.compile_forward)
         self._backward = cache(kernels.compile_backward)
-        # The simplest threading layer aborts the process when two threads start parallel work at once.
-        self._parallel_work = threading.Lock()
+        self._reduction = cache(kernels.compile_reduction)
 
     def supports(self, x: torch.dtype, compute: torch.dtype, y: torch.dtype) -> bool:
         """float32 and bfloat16 in float32, float32 to bfloat16, and float64."""
         return (x, compute, y) in _SERVED
 
     def prepare(self, dtypes: Sequence[torch.dtype], degrees: tuple[int, int] = (5, 4)) -> None:
-        """Compile ahead for these types of x, for one thread and for several; types that are not served are skipped."""
+        """Compile ahead for these types of x; types that are not served are skipped."""
         for dtype in dtypes:
             compute = compute_type(dtype)
-            if self.supports(dtype, compute, dtype):
-                for parallel in (False, True):
-                    variant = self._variant_for(dtype, compute, dtype, degrees, parallel)
+            for x in {dtype, torch.float32} if dtype == torch.bfloat16 else {dtype}:
+                if self.supports(x, compute, dtype):
+                    variant = self._variant_for(x, compute, dtype, degrees)
                     self._forward(variant)
                     self._backward(variant, True)
+                    self._reduction(variant)
 
     def forward(
         self, x: Tensor, numerator: Tensor, denominator: Tensor, layout: GroupLayout, dtype: torch.dtype
@@ -90,14 +87,13 @@ class NumbaRational:
         """See :meth:`RationalKernels.forward`."""
         compute, degrees = _compute_and_degrees(x, numerator, denominator)
         a, b = numerator.to(compute), denominator.to(compute)
-        y = torch.empty_like(x, dtype=dtype)
-
-        def run(parallel: bool) -> int:
-            kernel = self._forward(self._variant_for(x.dtype, compute, dtype, degrees, parallel))
-            addresses = x.data_ptr(), y.data_ptr(), a.data_ptr(), b.data_ptr()
-            return kernel(*addresses, *_sizes(a, b, layout), far_limit(compute, *degrees), _tasks(layout))
-
-        if self._run(run, x.numel()):
+        y, tasks = torch.empty_like(x, dtype=dtype), _tasks(layout)
+        far = torch.empty(tasks, dtype=torch.int64)
+        kernel = self._forward(self._variant_for(x.dtype, compute, dtype, degrees))
+        addresses = [tensor.data_ptr() for tensor in (x, y, a, b, far)]
+        sizes = (len(a), len(b), *layout, _rows_together(layout, _SHORT_FORWARD), tasks)
+        _run(kernel.address, (*addresses, *sizes), x.numel())
+        if far.any():
             return self._fallback.forward(x, numerator, denominator, layout, dtype)
         return y
 
@@ -113,57 +109,44 @@ class NumbaRational:
         """See :meth:`RationalKernels.backward`."""
         compute, degrees = _compute_and_degrees(x, numerator, denominator)
         a, b = numerator.to(compute), denominator.to(compute)
-        results = torch.empty_like(x), torch.empty_like(a), torch.empty_like(b)
-
-        def run(parallel: bool) -> int:
-            variant = self._variant_for(x.dtype, compute, gradient.dtype, degrees, parallel)
-            kernel = self._backward(variant, needs[1] or needs[2])
-            addresses = [tensor.data_ptr() for tensor in (x, gradient, results[0], a, b, *results[1:])]
-            return kernel(*addresses, *_sizes(a, b, layout), far_limit(compute, *degrees), _tasks(layout))
-
-        if self._run(run, x.numel()):
+        grad_x, grad_a, grad_b = torch.empty_like(x), torch.empty_like(a), torch.empty_like(b)
+        sums, tasks = needs[1] or needs[2], _tasks(layout)
+        totals = torch.zeros(tasks, layout.groups, sum(degrees) + 1 if sums else 0, dtype=torch.float64)
+        far = torch.empty(tasks, dtype=torch.int64)
+        variant = self._variant_for(x.dtype, compute, gradient.dtype, degrees)
+        addresses = [tensor.data_ptr() for tensor in (x, gradient, grad_x, a, b, totals, far)]
+        sizes = (len(a), len(b), *layout, _rows_together(layout, _SHORT_BACKWARD), tasks)
+        _run(self._backward(variant, sums).address, (*addresses, *sizes), x.numel())
+        if far.any():
             return self._fallback.backward(x, gradient, numerator, denominator, layout, needs)
+        if sums:
+            addresses = [tensor.data_ptr() for tensor in (totals, b, grad_a, grad_b)]
+            sizes = (len(a), len(b), layout.groups, tasks)
+            cpu_team.SEQUENTIAL.run(self._reduction(variant).address, (*addresses, *sizes), 1)
         inputs = x, numerator, denominator
         return tuple(
             result.to(given.dtype) if needed else None
-            for result, given, needed in zip(results, inputs, needs, strict=True)
+            for result, given, needed in zip((grad_x, grad_a, grad_b), inputs, needs, strict=True)
         )
 
-    def _variant_for(
-        self, x: torch.dtype, compute: torch.dtype, y: torch.dtype, degrees: tuple[int, int], parallel: bool
-    ) -> object:
+    def _variant_for(self, x: torch.dtype, compute: torch.dtype, y: torch.dtype, degrees: tuple[int, int]) -> object:
         return self._variant(
             x=_NUMPY_TYPES[x],
             y=_NUMPY_TYPES[y],
             compute=_NUMPY_TYPES[compute],
             degrees=degrees,
+            limit=far_limit(compute, *degrees),
             in_double=compute == torch.float32 and max(degrees) <= _HIGHEST_DEGREE_IN_DOUBLE,
-            parallel=parallel,
         )
 
-    def _run(self, kernel: Callable[[bool], int], elements: int) -> int:
-        """Call ``kernel(parallel)``: in parallel where that pays, is allowed, and nobody else does it right now."""
-        threads = torch.get_num_threads()
-        if threads == 1 or elements < _SEQUENTIAL_BELOW or os.getpid() != _PROCESS:
-            return kernel(False)
-        if not self._parallel_work.acquire(blocking=False):
-            return kernel(False)
-        try:
-            return _with_threads(threads, kernel)
-        finally:
-            self._parallel_work.release()
 
-
-def _with_threads(threads: int, kernel: Callable[[bool], int]) -> int:
-    """Call ``kernel(True)`` while numba uses this many threads, or as many as it has."""
-    import numba
-
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    try:
-        return kernel(True)
-    finally:
-        numba.set_num_threads(before)
+def _run(function: int, entries: Sequence[int], elements: int) -> None:
+    """In parallel where that pays and is allowed."""
+    threads = torch.get_num_threads()
+    if threads == 1 or elements < _SEQUENTIAL_BELOW or cpu_team.is_forked():
+        cpu_team.SEQUENTIAL.run(function, entries, 1)
+    else:
+        cpu_team.team().run(function, entries, threads)
 
 
 def _compute_and_degrees(x: Tensor, numerator: Tensor, denominator: Tensor) -> tuple[torch.dtype, tuple[int, int]]:
@@ -171,13 +154,9 @@ def _compute_and_degrees(x: Tensor, numerator: Tensor, denominator: Tensor) -> t
     return compute_type(x.dtype, numerator.dtype, denominator.dtype), degrees
 
 
-def _sizes(a: Tensor, b: Tensor, layout: GroupLayout) -> tuple[int, ...]:
-    return len(a), len(b), *layout, _gathered_rows(layout)
-
-
-def _gathered_rows(layout: GroupLayout) -> int:
-    """How many rows of [groups, inner] are gathered at a time; 0 where the memory is worked on as it lies."""
-    if layout.inner >= _SHORT_INNER:
+def _rows_together(layout: GroupLayout, short: int) -> int:
+    """How many rows of [groups, inner] are put together; 0 where the memory is worked on as it lies."""
+    if layout.inner >= short:
         return 0
     row = layout.groups * layout.inner
     rows = min(_GATHERED_PER_GROUP // layout.inner, _GATHERED_IN_ALL // row, layout.outer)

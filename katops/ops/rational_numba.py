@@ -5,11 +5,14 @@ unrolls the recursions below, and each pair of degrees gets machine code of its 
 patterns.
 
 The sums of a tile are taken in the type of the arithmetic and added to float64 sums of its task. Tasks are fixed parts
-of the tensor, added up in order, so that the bits do not depend on who computes them, or on how many do.
+of the tensor, added up in order, so that the bits do not depend on who computes them, or on how many do. Very short
+tiles are first put together: every tile pays for adding up its vectors of sums.
 
 Far elements, |x| beyond the limit, overflow in float32. The loops count them, and a tile with far elements is computed
 again in float64, with a number in the place of an infinite x so large that float32 cannot tell the result from the
-limit. Where that is no help, the entry points return the number of far elements and leave them to the caller.
+limit. Where that is no help, the number of far elements is written down and they are left to the caller.
+
+The entry points are C functions of one table of integers (:mod:`katops.ops.cpu_team`): addresses and sizes.
 """
 
 import math
@@ -18,8 +21,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import carray, njit, prange, types
-from numba.core.dispatcher import Dispatcher
+from llvmlite import ir
+from numba import carray, cfunc, njit, types
+from numba.core.ccallback import CFunc
 from numba.extending import intrinsic, overload
 from numba.np.numpy_support import as_dtype
 
@@ -29,7 +33,9 @@ TILE = 4096
 
 # NaN and infinities must stay where they are: no 'nnan', no 'ninf'. An element must not depend on its place in the
 # vector: no 'arcp', which approximates the division in the vectorised part of a loop only.
-_OPTIONS: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz"}, "error_model": "numpy", "nogil": True}
+_OPTIONS: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz"}, "error_model": "numpy"}
+# A call would cost as much as the arithmetic of a short tile.
+_INLINE = {**_OPTIONS, "forceinline": True}
 
 # Polynomials
 
@@ -163,7 +169,7 @@ def _write_as(array, index, number):
 # Tiles: neighbouring elements of one group
 
 
-@njit(**_OPTIONS)
+@njit(**_INLINE)
 def _value_tile(x, y, p, q, limit, infinite):
     """y = P / Q, with ``infinite`` (unless None) in the place of an infinite x; the number of far elements."""
     far = np.int32(0)
@@ -177,7 +183,7 @@ def _value_tile(x, y, p, q, limit, infinite):
     return far
 
 
-@njit(**_OPTIONS)
+@njit(**_INLINE)
 def _gradient_tile(x, gradient, grad_x, p, q, sums_p, sums_q, limit, infinite):
     """dx = w (P' - f sgn(x) Q') with w = g / Q and f = P / Q, and the sums of w x^i and of w f |x|^j, j >= 1.
 
@@ -201,7 +207,7 @@ def _gradient_tile(x, gradient, grad_x, p, q, sums_p, sums_q, limit, infinite):
     return far, sums_p, sums_q
 
 
-@njit(**_OPTIONS)
+@njit(**_INLINE)
 def _polynomials(coefficients, group):
     """P and Q of a group as tuples."""
     a, b, zeros_a, zeros_b = coefficients
@@ -209,29 +215,41 @@ def _polynomials(coefficients, group):
     return p, (_one(p[0]),) + _sizes(_row(b, group if len(b) > 1 else 0, zeros_b))  # noqa: RUF005
 
 
-@njit(**_OPTIONS)
+@njit(**_INLINE)
 def _values(x, y, group, coefficients, limit, in_double):
     """The values of a tile; the number of far elements that are left to the caller."""
     p, q = _polynomials(coefficients, group)
     far = _value_tile(x, y, p, q, limit, None)
     if far and in_double:
-        far = _value_tile(x, y, _double(p), _double(q), np.inf, INFINITE)
+        far = _values_in_double(x, y, p, q)
     return far
 
 
 @njit(**_OPTIONS)
+def _values_in_double(x, y, p, q):
+    return _value_tile(x, y, _double(p), _double(q), np.inf, INFINITE)
+
+
+@njit(**_INLINE)
 def _gradients(tiles, group, coefficients, zeros, limit, in_double, totals):
     """The gradients of a tile, sums added to ``totals``; the number of far elements that are left to the caller."""
     x, gradient, grad_x = tiles
     p, q = _polynomials(coefficients, group)
     far, sums_p, sums_q = _gradient_tile(x, gradient, grad_x, p, q, zeros[0], zeros[1], limit, None)
     if far and in_double:
-        far, sums_p64, sums_q64 = _gradient_tile(
-            x, gradient, grad_x, _double(p), _double(q), _double(zeros[0]), _double(zeros[1]), np.inf, INFINITE
-        )
-        _add(totals, sums_p64 + sums_q64)
-    else:
-        _add(totals, sums_p + sums_q)
+        return _gradients_in_double(tiles, p, q, zeros, totals)
+    _add(totals, sums_p + sums_q)
+    return far
+
+
+@njit(**_OPTIONS)
+def _gradients_in_double(tiles, p, q, zeros, totals):
+    x, gradient, grad_x = tiles
+    starts = _double(zeros[0]), _double(zeros[1])
+    far, sums_p, sums_q = _gradient_tile(
+        x, gradient, grad_x, _double(p), _double(q), starts[0], starts[1], np.inf, INFINITE
+    )
+    _add(totals, sums_p + sums_q)
     return far
 
 
@@ -251,115 +269,7 @@ def _add_all(totals, sums):
     return add
 
 
-# Walks over the tiles of a part of the tensor
-
-
-@njit(**_OPTIONS)
-def _part(count, task, tasks):
-    """First and last of the units that a task works on."""
-    return count * task // tasks, count * (task + 1) // tasks
-
-
-@njit(**_OPTIONS)
-def _bounds(tile, groups, inner):
-    """Group, first and last element of a tile, in the order of the memory."""
-    tiles = (inner + TILE - 1) // TILE
-    segment, number = tile // tiles, tile % tiles
-    start = segment * inner
-    return segment % groups, start + number * TILE, start + min(inner, (number + 1) * TILE)
-
-
-@njit(**_OPTIONS)
-def _gather(x, packed, start, rows, groups, inner):
-    """Copy [rows, groups, inner] from x to [groups, rows inner]."""
-    for row in range(rows):
-        for group in range(groups):
-            source = x[start + (row * groups + group) * inner :]
-            target = packed[group, row * inner :]
-            for i in range(inner):
-                target[i] = source[i]
-
-
-@njit(**_OPTIONS)
-def _scatter(packed, x, start, rows, groups, inner):
-    """The way back."""
-    for row in range(rows):
-        for group in range(groups):
-            source = packed[group, row * inner :]
-            target = x[start + (row * groups + group) * inner :]
-            for i in range(inner):
-                target[i] = source[i]
-
-
-@njit(**_OPTIONS)
-def _forward_part(x, y, a, b, zeros_a, zeros_b, outer, groups, inner, block, limit, in_double, task, tasks):
-    coefficients = a, b, zeros_a, zeros_b
-    far = 0
-    if block == 0:
-        first, last = _part(outer * groups * ((inner + TILE - 1) // TILE), task, tasks)
-        for tile in range(first, last):
-            group, start, stop = _bounds(tile, groups, inner)
-            far += _values(x[start:stop], y[start:stop], group, coefficients, limit, in_double)
-        return far
-    packed_x, packed_y = np.empty((groups, block * inner), x.dtype), np.empty((groups, block * inner), y.dtype)
-    first, last = _part((outer + block - 1) // block, task, tasks)
-    for number in range(first, last):
-        start, rows = number * block * groups * inner, min(block, outer - number * block)
-        _gather(x, packed_x, start, rows, groups, inner)
-        for group in range(groups):
-            tile_x, tile_y = packed_x[group, : rows * inner], packed_y[group, : rows * inner]
-            far += _values(tile_x, tile_y, group, coefficients, limit, in_double)
-        _scatter(packed_y, y, start, rows, groups, inner)
-    return far
-
-
-@njit(**_OPTIONS)
-def _backward_part(
-    x, gradient, grad_x, a, b, zeros_a, zeros_b, start_a, start_b, outer, groups, inner, block, limit, in_double,
-    totals, task, tasks,
-):  # fmt: skip
-    coefficients, zeros = (a, b, zeros_a, zeros_b), (start_a, start_b)
-    far = 0
-    if block == 0:
-        first, last = _part(outer * groups * ((inner + TILE - 1) // TILE), task, tasks)
-        for tile in range(first, last):
-            group, start, stop = _bounds(tile, groups, inner)
-            tiles = x[start:stop], gradient[start:stop], grad_x[start:stop]
-            far += _gradients(tiles, group, coefficients, zeros, limit, in_double, totals[task, group])
-        return far
-    packed_x, packed_dx = np.empty((groups, block * inner), x.dtype), np.empty((groups, block * inner), x.dtype)
-    packed_g = np.empty((groups, block * inner), gradient.dtype)
-    first, last = _part((outer + block - 1) // block, task, tasks)
-    for number in range(first, last):
-        start, rows = number * block * groups * inner, min(block, outer - number * block)
-        _gather(x, packed_x, start, rows, groups, inner)
-        _gather(gradient, packed_g, start, rows, groups, inner)
-        for group in range(groups):
-            size = rows * inner
-            tiles = packed_x[group, :size], packed_g[group, :size], packed_dx[group, :size]
-            far += _gradients(tiles, group, coefficients, zeros, limit, in_double, totals[task, group])
-        _scatter(packed_dx, grad_x, start, rows, groups, inner)
-    return far
-
-
-@njit(**_OPTIONS)
-def _reduce(totals, b, grad_a, grad_b):
-    """Add the tasks' sums up in order, and the groups' where they share a row; db_j = -sgn(b_j) sum_j."""
-    tasks, groups, _ = totals.shape
-    degrees = grad_a.shape[1]
-    sums = np.zeros((groups, totals.shape[2]))
-    for task in range(tasks):
-        sums += totals[task]
-    for row in range(len(grad_a)):
-        for k in range(degrees):
-            grad_a[row, k] = sums[row, k] if len(grad_a) > 1 else sums[:, k].sum()
-    for row in range(len(grad_b)):
-        for k in range(grad_b.shape[1]):
-            total = sums[row, degrees + k] if len(grad_b) > 1 else sums[:, degrees + k].sum()
-            grad_b[row, k] = total if b[row, k] < 0 else -total
-
-
-# Entry points, called with addresses: an integer is cheaper to hand over than an array
+# Memory by address: views made of pointers cost nothing, slices of arrays more than the arithmetic of a short tile
 
 
 @intrinsic
@@ -372,6 +282,149 @@ def _pointer(typing_context, address):
     return types.voidptr(types.int64), generate
 
 
+@intrinsic
+def _call(typing_context, address):
+    """The number that a C function without arguments returns."""
+
+    def generate(context, builder, signature, arguments):
+        function = builder.inttoptr(arguments[0], ir.FunctionType(ir.IntType(32), []).as_pointer())
+        return builder.call(function, [])
+
+    return types.int32(types.int64), generate
+
+
+def _bytes(kind):
+    """Size of an element of a type."""
+
+
+@overload(_bytes)
+def _bytes_of(kind):
+    size = as_dtype(kind.dtype).itemsize
+    return lambda kind: size
+
+
+@njit(**_INLINE)
+def _view(address, start, count, kind):
+    """``count`` elements from the ``start``-th on."""
+    return carray(_pointer(address + start * _bytes(kind)), count, kind)
+
+
+@njit(**_INLINE)
+def _own_tasks(table):
+    """First task of this thread, and the distance to its next ones; all of them together are the tasks."""
+    if table[0] == 0:
+        return table[2], table[3]
+    return np.int64(_call(table[0])), np.int64(_call(table[1]))
+
+
+@njit(**_INLINE)
+def _part(count, task, tasks):
+    """First and last of the units that a task works on."""
+    return count * task // tasks, count * (task + 1) // tasks
+
+
+@njit(**_OPTIONS)
+def _gather(x_at, start, packed, rows, groups, inner, kind):
+    """Copy [rows, groups, inner] from x to [groups, rows inner]."""
+    for row in range(rows):
+        for group in range(groups):
+            source = _view(x_at, start + (row * groups + group) * inner, inner, kind)
+            target = _view(packed, (group * rows + row) * inner, inner, kind)
+            for i in range(inner):
+                target[i] = source[i]
+
+
+@njit(**_OPTIONS)
+def _scatter(packed, x_at, start, rows, groups, inner, kind):
+    """The way back."""
+    for row in range(rows):
+        for group in range(groups):
+            source = _view(packed, (group * rows + row) * inner, inner, kind)
+            target = _view(x_at, start + (row * groups + group) * inner, inner, kind)
+            for i in range(inner):
+                target[i] = source[i]
+
+
+# Walks over the tiles of a task
+
+
+@njit(**_OPTIONS)
+def _forward_tiles(x_at, y_at, kinds, coefficients, groups, inner, limit, in_double, first, last):
+    """Tiles of at most TILE elements as they lie in memory; the number of far elements that are left to the caller."""
+    tiles = (inner + TILE - 1) // TILE
+    segment, number = first // tiles, first % tiles
+    group, start = segment % groups, segment * inner + number * TILE
+    far = 0
+    for _ in range(first, last):
+        count = min(TILE, inner - number * TILE)
+        x, y = _view(x_at, start, count, kinds[0]), _view(y_at, start, count, kinds[1])
+        far += _values(x, y, group, coefficients, limit, in_double)
+        start, number = start + count, number + 1
+        if number == tiles:
+            number, group = 0, group + 1 if group + 1 < groups else 0
+    return far
+
+
+@njit(**_OPTIONS)
+def _forward_blocks(x_at, y_at, kinds, coefficients, sizes, limit, in_double, first, last):
+    """Blocks of rows, the elements of each group put together, so that they lie in memory as one row of long runs."""
+    outer, groups, inner, block = sizes
+    packed_x, packed_y = np.empty(groups * block * inner, kinds[0]), np.empty(groups * block * inner, kinds[1])
+    x_here, y_here = packed_x.ctypes.data, packed_y.ctypes.data
+    far = 0
+    for number in range(first, last):
+        start, rows = number * block * groups * inner, min(block, outer - number * block)
+        _gather(x_at, start, x_here, rows, groups, inner, kinds[0])
+        count = rows * inner
+        tiles = groups * ((count + TILE - 1) // TILE)
+        far += _forward_tiles(x_here, y_here, kinds, coefficients, groups, count, limit, in_double, 0, tiles)
+        _scatter(y_here, y_at, start, rows, groups, inner, kinds[1])
+    return far
+
+
+@njit(**_OPTIONS)
+def _backward_tiles(addresses, kinds, coefficients, zeros, groups, inner, limit, in_double, totals, first, last):
+    """See :func:`_forward_tiles`."""
+    x_at, g_at, dx_at = addresses
+    tiles = (inner + TILE - 1) // TILE
+    segment, number = first // tiles, first % tiles
+    group, start = segment % groups, segment * inner + number * TILE
+    far = 0
+    for _ in range(first, last):
+        count = min(TILE, inner - number * TILE)
+        x, dx = _view(x_at, start, count, kinds[0]), _view(dx_at, start, count, kinds[0])
+        here = x, _view(g_at, start, count, kinds[1]), dx
+        far += _gradients(here, group, coefficients, zeros, limit, in_double, totals[group])
+        start, number = start + count, number + 1
+        if number == tiles:
+            number, group = 0, group + 1 if group + 1 < groups else 0
+    return far
+
+
+@njit(**_OPTIONS)
+def _backward_blocks(addresses, kinds, coefficients, zeros, sizes, limit, in_double, totals, first, last):
+    """See :func:`_forward_blocks`."""
+    outer, groups, inner, block = sizes
+    x_at, g_at, dx_at = addresses
+    elements = groups * block * inner
+    packed_x, packed_dx = np.empty(elements, kinds[0]), np.empty(elements, kinds[0])
+    packed_g = np.empty(elements, kinds[1])
+    here = packed_x.ctypes.data, packed_g.ctypes.data, packed_dx.ctypes.data
+    far = 0
+    for number in range(first, last):
+        start, rows = number * block * groups * inner, min(block, outer - number * block)
+        _gather(x_at, start, here[0], rows, groups, inner, kinds[0])
+        _gather(g_at, start, here[1], rows, groups, inner, kinds[1])
+        count = rows * inner
+        tiles = groups * ((count + TILE - 1) // TILE)
+        far += _backward_tiles(here, kinds, coefficients, zeros, groups, count, limit, in_double, totals, 0, tiles)
+        _scatter(here[2], dx_at, start, rows, groups, inner, kinds[0])
+    return far
+
+
+# Entry points
+
+
 @dataclass(frozen=True)
 class Variant:
     """What a machine code is made for.
@@ -380,78 +433,137 @@ class Variant:
         x, y: the numpy types of input and output: float32, float64, or uint16 for bfloat16.
         compute: float32 or float64.
         degrees: of numerator and denominator.
+        limit: elements beyond it are far.
         in_double: whether far elements are computed in float64, instead of being left to the caller.
-        parallel: whether numba's threads share the tasks.
     """
 
     x: type
     y: type
     compute: type
     degrees: tuple[int, int]
+    limit: float
     in_double: bool
-    parallel: bool
 
 
-def compile_forward(variant: Variant) -> Callable[..., int]:
-    """``(x, y, a, b, rows_a, rows_b, outer, groups, inner, block, limit, tasks) -> number of far elements left``."""
-    x_type, y_type, compute, in_double = variant.x, variant.y, variant.compute, variant.in_double
+def compile_forward(variant: Variant) -> CFunc:
+    """The loop with the entries x, y, a, b, far, rows_a, rows_b, outer, groups, inner, block, tasks.
+
+    ``block`` rows are put together, none if it is 0; ``far`` is a number per task, of the far elements left over.
+    """
+    kinds, compute, in_double = (variant.x, variant.y), variant.compute, variant.in_double
     m, n = variant.degrees
-    zeros_a, zeros_b = (compute(0),) * (m + 1), (compute(0),) * n
-    each = prange if variant.parallel else range
+    zeros_a, zeros_b, limit = (compute(0),) * (m + 1), (compute(0),) * n, compute(variant.limit)
 
-    def forward(x_at, y_at, a_at, b_at, rows_a, rows_b, outer, groups, inner, block, limit, tasks):
-        size = outer * groups * inner
-        x, y = carray(_pointer(x_at), size, x_type), carray(_pointer(y_at), size, y_type)
-        a, b = carray(_pointer(a_at), (rows_a, m + 1), compute), carray(_pointer(b_at), (rows_b, n), compute)
-        far = np.zeros(tasks, np.int64)
-        for task in each(tasks):
-            far[task] = _forward_part(
-                x, y, a, b, zeros_a, zeros_b, outer, groups, inner, block, compute(limit), in_double, task, tasks
-            )
-        return far.sum()
+    def forward(table):
+        entry = carray(table, 16)
+        rows_a, rows_b, outer = entry[9], entry[10], entry[11]
+        groups, inner, block, tasks = entry[12], entry[13], entry[14], entry[15]
+        a, b = carray(_pointer(entry[6]), (rows_a, m + 1), compute), carray(_pointer(entry[7]), (rows_b, n), compute)
+        far, coefficients, sizes = (
+            _view(entry[8], 0, tasks, np.int64),
+            (a, b, zeros_a, zeros_b),
+            (outer, groups, inner, block),
+        )
+        task, step = _own_tasks(entry)
+        while task < tasks:
+            if block == 0:
+                first, last = _part(outer * groups * ((inner + TILE - 1) // TILE), task, tasks)
+                far[task] = _forward_tiles(
+                    entry[4], entry[5], kinds, coefficients, groups, inner, limit, in_double, first, last
+                )
+            else:
+                first, last = _part((outer + block - 1) // block, task, tasks)
+                far[task] = _forward_blocks(
+                    entry[4], entry[5], kinds, coefficients, sizes, limit, in_double, first, last
+                )
+            task += step
 
-    return _compile(forward, 4, 6, variant.parallel)
+    return _compile(forward)
 
 
-def compile_backward(variant: Variant, sums: bool) -> Callable[..., int]:
-    """``(x, g, dx, a, b, da, db, rows_a, rows_b, outer, groups, inner, block, limit, tasks) -> far elements left``.
+def compile_backward(variant: Variant, sums: bool) -> CFunc:
+    """The loop with the entries x, g, dx, a, b, totals, far, rows_a, rows_b, outer, groups, inner, block, tasks.
+
+    At ``totals`` are float64 zeros [tasks, groups, m + 1 + n], to which the sums are added.
 
     Args:
         variant: the gradient has the type of y.
         sums: whether the gradients of the coefficients are needed.
     """
-    x_type, y_type, compute, in_double = variant.x, variant.y, variant.compute, variant.in_double
+    kinds, compute, in_double = (variant.x, variant.y), variant.compute, variant.in_double
     m, n = variant.degrees
-    zeros_a, zeros_b = (compute(0),) * (m + 1), (compute(0),) * n
+    zeros_a, zeros_b, limit = (compute(0),) * (m + 1), (compute(0),) * n, compute(variant.limit)
     start_a, start_b, count = (zeros_a, zeros_b, m + 1 + n) if sums else ((), (), 0)
-    each = prange if variant.parallel else range
 
-    def backward(
-        x_at, g_at, dx_at, a_at, b_at, da_at, db_at, rows_a, rows_b, outer, groups, inner, block, limit, tasks
-    ):
-        size = outer * groups * inner
-        x, gradient = carray(_pointer(x_at), size, x_type), carray(_pointer(g_at), size, y_type)
-        grad_x = carray(_pointer(dx_at), size, x_type)
-        a, b = carray(_pointer(a_at), (rows_a, m + 1), compute), carray(_pointer(b_at), (rows_b, n), compute)
-        totals = np.zeros((tasks, groups, count))
-        far = np.zeros(tasks, np.int64)
-        for task in each(tasks):
-            far[task] = _backward_part(
-                x, gradient, grad_x, a, b, zeros_a, zeros_b, start_a, start_b, outer, groups, inner, block,
-                compute(limit), in_double, totals, task, tasks,
-            )  # fmt: skip
-        if count > 0:
-            grad_a = carray(_pointer(da_at), (rows_a, m + 1), compute)
-            _reduce(totals, b, grad_a, carray(_pointer(db_at), (rows_b, n), compute))
-        return far.sum()
+    def backward(table):
+        entry = carray(table, 18)
+        rows_a, rows_b, outer = entry[11], entry[12], entry[13]
+        groups, inner, block, tasks = entry[14], entry[15], entry[16], entry[17]
+        a, b = carray(_pointer(entry[7]), (rows_a, m + 1), compute), carray(_pointer(entry[8]), (rows_b, n), compute)
+        addresses, sizes = (entry[4], entry[5], entry[6]), (outer, groups, inner, block)
+        coefficients, zeros = (a, b, zeros_a, zeros_b), (start_a, start_b)
+        totals = carray(_pointer(entry[9]), (tasks, groups, count), np.float64)
+        far = _view(entry[10], 0, tasks, np.int64)
+        task, step = _own_tasks(entry)
+        while task < tasks:
+            if block == 0:
+                first, last = _part(outer * groups * ((inner + TILE - 1) // TILE), task, tasks)
+                far[task] = _backward_tiles(
+                    addresses, kinds, coefficients, zeros, groups, inner, limit, in_double, totals[task], first, last
+                )
+            else:
+                first, last = _part((outer + block - 1) // block, task, tasks)
+                far[task] = _backward_blocks(
+                    addresses, kinds, coefficients, zeros, sizes, limit, in_double, totals[task], first, last
+                )
+            task += step
 
-    return _compile(backward, 7, 6, variant.parallel)
+    return _compile(backward)
 
 
-def _compile(function: Callable[..., int], addresses: int, sizes: int, parallel: bool) -> Dispatcher:
-    """The function for integer arguments, a float, and an integer; cached on disk where there is a place for it."""
-    signature = types.int64(*[types.int64] * (addresses + sizes), types.float64, types.int64)
+def compile_reduction(variant: Variant) -> CFunc:
+    """The function with the entries totals, b, da, db, rows_a, rows_b, groups, tasks.
+
+    It adds the sums of the tasks up in order, and those of the groups that share a row; db_j = -sgn(b_j) sum_j.
+    """
+    compute = variant.compute
+    m, n = variant.degrees
+
+    def reduction(table):
+        entry = carray(table, 12)
+        rows_a, rows_b, groups, tasks = entry[8], entry[9], entry[10], entry[11]
+        totals = carray(_pointer(entry[4]), (tasks, groups, m + 1 + n), np.float64)
+        b = carray(_pointer(entry[5]), (rows_b, n), compute)
+        grad_a = carray(_pointer(entry[6]), (rows_a, m + 1), compute)
+        grad_b = carray(_pointer(entry[7]), (rows_b, n), compute)
+        for row in range(rows_a):
+            for k in range(m + 1):
+                grad_a[row, k] = _total(totals, row, k, rows_a)
+        for row in range(rows_b):
+            for k in range(n):
+                total = _total(totals, row, m + 1 + k, rows_b)
+                grad_b[row, k] = total if b[row, k] < 0 else -total
+
+    return _compile(reduction)
+
+
+@njit(**_OPTIONS)
+def _total(totals, row, column, rows):
+    """The sum over the tasks, and over the groups if they share one row."""
+    tasks, groups, _ = totals.shape
+    first, last = (row, row + 1) if rows > 1 else (0, groups)
+    total = 0.0
+    for group in range(first, last):
+        for task in range(tasks):
+            total += totals[task, group, column]
+    return total
+
+
+def _compile(function: Callable[[Any], None]) -> CFunc:
+    """The function of a table as one of C; cached on disk where there is a place for it."""
+    signature = types.void(types.CPointer(types.int64))
     try:
-        return njit(signature, parallel=parallel, cache=True, **_OPTIONS)(function)
+        compiled = cfunc(signature, cache=True, **_OPTIONS)(function)
     except Exception:  # of whatever kind: no folder to write to, a full disk, a damaged file
-        return njit(signature, parallel=parallel, **_OPTIONS)(function)
+        compiled = cfunc(signature, **_OPTIONS)(function)
+    return compiled

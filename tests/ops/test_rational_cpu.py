@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import katops.ops
-from katops.ops import rational_chunked, rational_cpu
+from katops.ops import cpu_team, rational_chunked, rational_cpu
 from katops.ops.dispatch import BackendUnavailable
 from katops.ops.memory_layout import GroupLayout, group_layout
 from katops.ops.rational_kernels import RationalKernels
@@ -271,14 +271,32 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(
         assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
 
 
-def test_numbas_own_number_of_threads_is_left_as_it_was(numba_kernels: RationalKernels, threads: None) -> None:
-    import numba
+@pytest.mark.parametrize("team", [cpu_team.Sequential, cpu_team.Threads, cpu_team.team])
+def test_every_team_gives_the_same_bits(
+    numba_kernels: RationalKernels, monkeypatch: pytest.MonkeyPatch, threads: None, team: Callable
+) -> None:
+    layout = GroupLayout(100, 8, 96)
+    x, g = torch.randn(math.prod(layout)), torch.randn(math.prod(layout))
+    a, b = coefficients(8)
+    torch.set_num_threads(1)
+    alone = (numba_kernels.forward(x, a, b, layout, x.dtype), *numba_kernels.backward(x, g, a, b, layout, ALL))
+    torch.set_num_threads(3)
+    here = team()
+    monkeypatch.setattr(cpu_team, "team", lambda: here)
+    given = (numba_kernels.forward(x, a, b, layout, x.dtype), *numba_kernels.backward(x, g, a, b, layout, ALL))
+    assert all(torch.equal(one, other) for one, other in zip(given, alone, strict=True))
 
-    before = numba.get_num_threads()
-    torch.set_num_threads(2)
-    x = torch.randn(40000)
-    numba_kernels.forward(x, *gelu_coefficients(), GroupLayout(1, 1, 40000), torch.float32)
-    assert numba.get_num_threads() == before
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="GNU's OpenMP is torch's on Linux only")
+def test_the_threads_are_those_of_torch(numba_kernels: RationalKernels, threads: None) -> None:
+    """A pool of its own would show up as new threads of the process."""
+    assert isinstance(cpu_team.team(), cpu_team.OpenMP)
+    torch.set_num_threads(3)
+    large = torch.randn(2_000_000)
+    large.exp()
+    before = len(os.listdir("/proc/self/task"))
+    numba_kernels.forward(large, *gelu_coefficients(), GroupLayout(1, 1, len(large)), torch.float32)
+    assert len(os.listdir("/proc/self/task")) == before
 
 
 # Processes, threads, caches
@@ -338,10 +356,10 @@ assert len(agree) == 80 and all(agree)
 """
 
 
-@pytest.mark.parametrize("layer", ["omp", "workqueue"])
-def test_forked_children_and_concurrent_calls_give_the_same_bits(repository: Path, layer: str) -> None:
-    script = PREAMBLE + CONCURRENT + FORK + "import numba; print(numba.threading_layer())"
-    assert run_script(repository, script, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2").strip() == layer
+@pytest.mark.parametrize("team", ["team()", "Threads()"])
+def test_forked_children_and_concurrent_calls_give_the_same_bits(repository: Path, team: str) -> None:
+    choose = f"from katops.ops import cpu_team\nchosen = cpu_team.{team}\ncpu_team.team = lambda: chosen\n"
+    run_script(repository, choose + PREAMBLE + CONCURRENT + FORK)
 
 
 def test_without_a_place_for_the_cache_the_kernels_are_compiled_in_every_process(
