@@ -50,13 +50,18 @@ def prepare(
         UserError: no such device, or not a floating-point type.
     """
     device = _present(device)
+    if not dtypes:
+        raise UserError("prepare: dtypes must name at least one type")
     for dtype in dtypes:
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise UserError(f"prepare: dtypes must be floating-point types of torch; given: {dtype!r}")
-    chosen = [RATIONAL.choose(device, (dtype, compute_type(dtype), dtype), forced_backend()) for dtype in dtypes]
-    for dtype, (_, kernels) in zip(dtypes, chosen, strict=True):
-        kernels.prepare((dtype,), degrees)
-    return chosen[0][0]
+    for dtype in dtypes:
+        RATIONAL.run("prepare", device, _types(dtype), ((dtype,), degrees), forced_backend())
+    return RATIONAL.choose(device, _types(dtypes[0]), forced_backend())[0]
+
+
+def _types(dtype: torch.dtype) -> tuple[torch.dtype, torch.dtype, torch.dtype]:
+    return dtype, compute_type(dtype), dtype
 
 
 def _present(device: torch.device | str | None) -> torch.device:

@@ -122,3 +122,28 @@ def test_operator_takes_a_group_rational_channel_mixer():
     mixer = {"name": "group_rational_linear", "groups": 1}
     model = build_model("mgno_tiny", mlp_layer=mixer, hidden_channels=16, n_layers=2)
     assert model(torch.randn(2, 1, 32, 32)).shape == (2, 1, 32, 32)
+
+
+@pytest.mark.parametrize("make", [lambda: GroupRationalKAN(16, 32), lambda: GroupRationalLinear(16, 8)])
+def test_under_autocast_the_linear_map_gets_what_it_would_have_rounded_itself(make):
+    """Rounded once, in the rational function: the same bits as float32 there and autocast's rounding behind it."""
+    layer, x = make(), torch.randn(5, 16)
+    act = layer.act1 if isinstance(layer, GroupRationalKAN) else layer.act
+    types = []
+    act.register_forward_hook(lambda module, arguments, y: types.append(y.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        given = layer(x)
+        act.forward = lambda x, dtype=None: GroupRational.forward(act, x)
+        expected = layer(x)
+    assert types == [torch.bfloat16, torch.float32]
+    assert torch.equal(given, expected)
+
+
+def test_under_autocast_dropout_scales_before_the_rounding():
+    layer = GroupRationalKAN(16, drop=0.3)
+    types = []
+    layer.act1.register_forward_hook(lambda module, arguments, y: types.append(y.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        layer.train()(torch.randn(5, 16))
+        layer.eval()(torch.randn(5, 16))
+    assert types == [torch.float32, torch.bfloat16]

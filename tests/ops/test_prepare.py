@@ -1,0 +1,70 @@
+"""Compiling ahead, and the layers under autocast."""
+
+import pytest
+import torch
+
+import katops
+from katops.errors import UserError
+from katops.ops import rational_backends
+from katops.ops.dispatch import Backend, BackendUnavailable, BackendWarning, Dispatcher
+
+
+class Recorder:
+    """Remembers what it was asked to prepare."""
+
+    def __init__(self) -> None:
+        self.prepared: list[tuple] = []
+
+    def supports(self, *types: torch.dtype) -> bool:
+        return types[0] != torch.float16
+
+    def prepare(self, dtypes: tuple[torch.dtype, ...], degrees: tuple[int, int]) -> None:
+        self.prepared.append((*dtypes, degrees))
+
+
+@pytest.fixture
+def recorders(monkeypatch: pytest.MonkeyPatch) -> dict[str, Recorder]:
+    given = {"fast": Recorder(), "slow": Recorder()}
+    given["slow"].supports = lambda *types: True
+    backends = [Backend(name, (), rank, lambda _, name=name: given[name]) for rank, name in enumerate(("slow", "fast"))]
+    monkeypatch.setattr(rational_backends, "RATIONAL", Dispatcher("group_rational", backends))
+    return given
+
+
+def test_each_type_is_prepared_by_the_backend_that_will_run_it(recorders: dict[str, Recorder]) -> None:
+    name = katops.prepare("cpu", (torch.float32, torch.float16), (3, 2))
+    assert name == "fast"
+    assert recorders["fast"].prepared == [(torch.float32, (3, 2))]
+    assert recorders["slow"].prepared == [(torch.float16, (3, 2))]
+
+
+def test_a_backend_that_cannot_compile_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(Recorder):
+        def prepare(self, dtypes: tuple[torch.dtype, ...], degrees: tuple[int, int]) -> None:
+            raise BackendUnavailable("the compiler is gone.")
+
+    slow = Recorder()
+    backends = [Backend("fast", (), 1, lambda _: Broken()), Backend("slow", (), 0, lambda _: slow)]
+    monkeypatch.setattr(rational_backends, "RATIONAL", Dispatcher("group_rational", backends))
+    with pytest.warns(BackendWarning, match="the compiler is gone"):
+        assert katops.prepare("cpu", (torch.float32,)) == "slow"
+    assert slow.prepared == [(torch.float32, (5, 4))]
+
+
+def test_the_real_backend_is_named_and_runs_afterwards() -> None:
+    assert katops.prepare("cpu") == "numba"
+    katops.create_layer("rational", channels=8)(torch.randn(3, 8))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("gpu",), "prepare: there is no device 'gpu' here"),
+        (("cpu", (torch.int32,)), "dtypes must be floating-point types of torch; given: torch.int32"),
+        (("cpu", ("float32",)), "given: 'float32'"),
+        (("cpu", ()), "dtypes must name at least one type"),
+    ],
+)
+def test_what_cannot_be_prepared_is_refused_in_one_sentence(arguments: tuple, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        katops.prepare(*arguments)
