@@ -34,8 +34,10 @@ TILE = 4096
 # NaN and infinities must stay where they are: no 'nnan', no 'ninf'. An element must not depend on its place in the
 # vector: no 'arcp', which approximates the division in the vectorised part of a loop only.
 _OPTIONS: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz"}, "error_model": "numpy"}
+# Only the entry points are called from outside: no wrappers for the parts, which take a third of the compiling.
+_PART = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 # A call would cost as much as the arithmetic of a short tile.
-_INLINE = {**_OPTIONS, "forceinline": True}
+_INLINE = {**_PART, "forceinline": True}
 
 # Polynomials
 
@@ -44,7 +46,7 @@ def _horner(x, coefficients):
     """sum_k coefficients[k] x^k."""
 
 
-@overload(_horner)
+@overload(_horner, jit_options=_PART)
 def _horner_unrolled(x, coefficients):
     zero = as_dtype(x).type(0)
     if len(coefficients) == 0:
@@ -58,7 +60,7 @@ def _slope(coefficients):
     """The coefficients k c_k of the derivative."""
 
 
-@overload(_slope)
+@overload(_slope, jit_options=_PART)
 def _slope_unrolled(coefficients):
     if len(coefficients) < 2:
         return lambda coefficients: ()
@@ -70,7 +72,7 @@ def _plus_powers(sums, even, odd, square):
     """sums_0 + even, sums_1 + odd, sums_2 + even square, sums_3 + odd square, ..."""
 
 
-@overload(_plus_powers)
+@overload(_plus_powers, jit_options=_PART)
 def _plus_powers_unrolled(sums, even, odd, square):
     if len(sums) == 0:
         return lambda sums, even, odd, square: ()
@@ -83,7 +85,7 @@ def _row(matrix, row, like):
     """A row of a matrix, as many numbers of the same type as ``like``."""
 
 
-@overload(_row)
+@overload(_row, jit_options=_PART)
 def _row_unrolled(matrix, row, like):
     if len(like) == 0:
         return lambda matrix, row, like: ()
@@ -95,7 +97,7 @@ def _sizes(coefficients):
     """|c_k|."""
 
 
-@overload(_sizes)
+@overload(_sizes, jit_options=_PART)
 def _sizes_unrolled(coefficients):
     if len(coefficients) == 0:
         return lambda coefficients: ()
@@ -106,7 +108,7 @@ def _double(coefficients):
     """The same numbers in float64."""
 
 
-@overload(_double)
+@overload(_double, jit_options=_PART)
 def _double_unrolled(coefficients):
     if len(coefficients) == 0:
         return lambda coefficients: ()
@@ -120,7 +122,7 @@ def _one(like):
     """1 in the type of ``like``."""
 
 
-@overload(_one)
+@overload(_one, jit_options=_PART)
 def _one_like(like):
     one = as_dtype(like).type(1)
     return lambda like: one
@@ -136,7 +138,7 @@ def _read(element, like):
     """An element of x or of the incoming gradient in the type of the arithmetic, that of ``like``."""
 
 
-@overload(_read)
+@overload(_read, jit_options=_PART)
 def _read_as(element, like):
     number = as_dtype(like).type
     if isinstance(element, types.Integer):
@@ -148,7 +150,7 @@ def _write(array, index, number):
     """Store a number, rounded to the type of the array."""
 
 
-@overload(_write)
+@overload(_write, jit_options=_PART)
 def _write_as(array, index, number):
     if not isinstance(array.dtype, types.Integer):
 
@@ -225,7 +227,7 @@ def _values(x, y, group, coefficients, limit, in_double):
     return far
 
 
-@njit(**_OPTIONS)
+@njit(**_PART)
 def _values_in_double(x, y, p, q):
     return _value_tile(x, y, _double(p), _double(q), np.inf, INFINITE)
 
@@ -242,7 +244,7 @@ def _gradients(tiles, group, coefficients, zeros, limit, in_double, totals):
     return far
 
 
-@njit(**_OPTIONS)
+@njit(**_PART)
 def _gradients_in_double(tiles, p, q, zeros, totals):
     x, gradient, grad_x = tiles
     starts = _double(zeros[0]), _double(zeros[1])
@@ -257,7 +259,7 @@ def _add(totals, sums):
     """totals += sums, as many as there are."""
 
 
-@overload(_add)
+@overload(_add, jit_options=_PART)
 def _add_all(totals, sums):
     if len(sums) == 0:
         return lambda totals, sums: None
@@ -297,7 +299,7 @@ def _bytes(kind):
     """Size of an element of a type."""
 
 
-@overload(_bytes)
+@overload(_bytes, jit_options=_PART)
 def _bytes_of(kind):
     size = as_dtype(kind.dtype).itemsize
     return lambda kind: size
@@ -323,7 +325,7 @@ def _part(count, task, tasks):
     return count * task // tasks, count * (task + 1) // tasks
 
 
-@njit(**_OPTIONS)
+@njit(**_PART)
 def _gather(x_at, start, packed, rows, groups, inner, kind):
     """Copy [rows, groups, inner] from x to [groups, rows inner]."""
     for row in range(rows):
@@ -334,7 +336,7 @@ def _gather(x_at, start, packed, rows, groups, inner, kind):
                 target[i] = source[i]
 
 
-@njit(**_OPTIONS)
+@njit(**_PART)
 def _scatter(packed, x_at, start, rows, groups, inner, kind):
     """The way back."""
     for row in range(rows):
@@ -348,7 +350,7 @@ def _scatter(packed, x_at, start, rows, groups, inner, kind):
 # Walks over the tiles of a task
 
 
-@njit(**_OPTIONS)
+@njit(**_PART)
 def _forward_tiles(x_at, y_at, kinds, coefficients, groups, inner, limit, in_double, first, last):
     """Tiles of at most TILE elements as they lie in memory; the number of far elements that are left to the caller."""
     tiles = (inner + TILE - 1) // TILE
@@ -365,7 +367,7 @@ def _forward_tiles(x_at, y_at, kinds, coefficients, groups, inner, limit, in_dou
     return far
 
 
-@njit(**_OPTIONS)
+@njit(**_PART)
 def _forward_blocks(x_at, y_at, kinds, coefficients, sizes, limit, in_double, first, last):
     """Blocks of rows, the elements of each group put together, so that they lie in memory as one row of long runs."""
     outer, groups, inner, block = sizes
@@ -382,7 +384,7 @@ def _forward_blocks(x_at, y_at, kinds, coefficients, sizes, limit, in_double, fi
     return far
 
 
-@njit(**_OPTIONS)
+@njit(**_PART)
 def _backward_tiles(addresses, kinds, coefficients, zeros, groups, inner, limit, in_double, totals, first, last):
     """See :func:`_forward_tiles`."""
     x_at, g_at, dx_at = addresses
@@ -401,7 +403,7 @@ def _backward_tiles(addresses, kinds, coefficients, zeros, groups, inner, limit,
     return far
 
 
-@njit(**_OPTIONS)
+@njit(**_PART)
 def _backward_blocks(addresses, kinds, coefficients, zeros, sizes, limit, in_double, totals, first, last):
     """See :func:`_forward_blocks`."""
     outer, groups, inner, block = sizes
@@ -547,7 +549,7 @@ def compile_reduction(variant: Variant) -> CFunc:
     return _compile(reduction)
 
 
-@njit(**_OPTIONS)
+@njit(**_PART)
 def _total(totals, row, column, rows):
     """The sum over the tasks, and over the groups if they share one row."""
     tasks, groups, _ = totals.shape
