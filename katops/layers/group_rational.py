@@ -24,8 +24,10 @@ def _check_channels(x: Tensor, channels: int, channel_dim: int) -> None:
 
 def _autocast_type(x: Tensor) -> torch.dtype | None:
     """The type that autocast gives to the input of a linear map, where it is on for the device of ``x``."""
+    if x.is_meta or x.dtype != torch.float32:
+        return None
     kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) and x.dtype == torch.float32 else None
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
 # None of them is taken apart by symbolic tracing, so that feature extractors of timm and torchvision work.

@@ -6,7 +6,7 @@ A backend that is missing or broken is not an error: the next one runs, with one
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -93,37 +93,41 @@ class Dispatcher(Generic[Kernels]):
         self._lock = threading.RLock()
 
     def choose(
-        self, device: torch.device, types: tuple[torch.dtype, ...], backend: str | None = None
+        self,
+        device: torch.device,
+        types: tuple[torch.dtype, ...],
+        backend: str | None = None,
+        excluded: Collection[str] = (),
     ) -> tuple[str, Kernels]:
         """Name and implementation of the backend that runs for tensors of these types on this device.
 
         Args:
             backend: the one to insist on.
+            excluded: the ones that cannot serve this call.
 
         Raises:
             UserError: that backend does not exist or cannot run here.
         """
-        key = (backend, device, types)
-        chosen = self._chosen.get(key)
-        return chosen if chosen is not None else self._choose(*key)
+        chosen = None if excluded else self._chosen.get((backend, device, types))
+        return chosen if chosen is not None else self._choose(backend, device, types, excluded)
 
     def run(
         self, method: str, device: torch.device, types: tuple[torch.dtype, ...], arguments: tuple, backend: str | None
     ) -> Any:
         """Call a method of the chosen implementation; where it turns out to be unavailable, of the next one."""
+        excluded: set[str] = set()
         while True:
-            name, implementation = self.choose(device, types, backend)
+            name, implementation = self.choose(device, types, backend, excluded)
             try:
                 return getattr(implementation, method)(*arguments)
             except BackendUnavailable as error:
                 if error.permanent:
                     self._withdraw(name, device, str(error))
-                    continue
-                reason = str(error)
-            # Only this call: the slowest backend runs anywhere at any time.
-            last = self.backends[-1]
-            self._warn(name, device, reason)
-            return getattr(self._load(last, device), method)(*arguments)
+                elif backend:
+                    raise UserError(f"the backend {backend!r} of {self.operation} cannot run now: {error}") from None
+                else:
+                    excluded.add(name)
+                    self._warn(name, device, str(error))
 
     def status(self, device: torch.device) -> list[BackendStatus]:
         """The backends for this device, best first, each with the reason if it cannot run."""
@@ -141,17 +145,21 @@ class Dispatcher(Generic[Kernels]):
             self._loaded[name, device] = reason
             self._chosen = {key: value for key, value in self._chosen.items() if (value[0], key[1]) != (name, device)}
 
-    def _choose(self, forced: str | None, device: torch.device, types: tuple[torch.dtype, ...]) -> tuple[str, Kernels]:
+    def _choose(
+        self, forced: str | None, device: torch.device, types: tuple[torch.dtype, ...], excluded: Collection[str]
+    ) -> tuple[str, Kernels]:
         with self._lock:
             backends = self.backends if forced is None else [self._named(forced, device)]
             for backend in backends:
-                loaded = self._load(backend, device) if backend.serves(device) else None
+                usable = backend.serves(device) and backend.name not in excluded
+                loaded = self._load(backend, device) if usable else None
                 if isinstance(loaded, str):
                     if forced:
                         raise UserError(f"the backend {forced!r} of {self.operation} cannot run here: {loaded}")
                     self._warn(backend.name, device, loaded)
                 elif loaded is not None and loaded.supports(*types):
-                    self._chosen[forced, device, types] = (backend.name, loaded)
+                    if not excluded:
+                        self._chosen[forced, device, types] = (backend.name, loaded)
                     return backend.name, loaded
         given = ", ".join(str(dtype).removeprefix("torch.") for dtype in types)
         raise UserError(f"the backend {forced!r} of {self.operation} does not compute with {given} on {device}")
@@ -200,7 +208,8 @@ def forced_backend() -> str | None:
 def use_backend(name: str) -> Iterator[None]:
     """Insist on one backend by name, for the calls inside the block: ``with use_backend("torch"): ...``.
 
-    The backward pass uses the backend of its forward pass, wherever it runs.
+    The backward pass of an eager call uses the backend of its forward pass, wherever it runs; compiled graphs, and what
+    activation checkpointing computes again, take what is insisted on where they run.
     """
     token = _FORCED.set(name)
     try:

@@ -57,7 +57,7 @@ def group_rational(
         UserError: the groups do not divide the channels, the coefficients have the wrong shape or are on another
             device, or a type is not floating point.
     """
-    dtype = x.dtype if dtype is None else dtype
+    dtype = getattr(x, "dtype", None) if dtype is None else dtype
     _check(x, numerator, denominator, channel_dim, dtype)
     return _route(x, numerator, denominator)(x, numerator, denominator, channel_dim, dtype)
 
@@ -84,9 +84,18 @@ def _route(*tensors: Tensor) -> Callable[..., Tensor]:
     return forward
 
 
+_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
 def _check(x: Tensor, numerator: Tensor, denominator: Tensor, channel_dim: int, dtype: torch.dtype) -> None:
+    if not isinstance(x, Tensor) or x.layout != torch.strided or x.dtype not in _TYPES or dtype not in _TYPES:
+        given = f"{x.dtype} ({x.layout}) and {dtype}" if isinstance(x, Tensor) else type(x).__name__
+        raise UserError(
+            f"group_rational: x must be a dense floating-point tensor of 16, 32 or 64 bits, and dtype such a type; "
+            f"given: {given.replace('torch.', '')}"
+        )
     for name, coefficients in (("numerator", numerator), ("denominator", denominator)):
-        if coefficients.ndim != 2 or not coefficients.is_floating_point():
+        if coefficients.ndim != 2 or coefficients.dtype not in _TYPES:
             raise UserError(
                 f"group_rational: the {name} must be a floating-point tensor (groups or 1, coefficients); "
                 f"given: {tuple(coefficients.shape)} of {coefficients.dtype}"
@@ -100,10 +109,6 @@ def _check(x: Tensor, numerator: Tensor, denominator: Tensor, channel_dim: int, 
         raise UserError(
             f"group_rational: numerator {tuple(numerator.shape)} and denominator {tuple(denominator.shape)} must have "
             f"the same number of groups, or one of them a single row; the numerator needs a coefficient"
-        )
-    if not x.is_floating_point() or not dtype.is_floating_point:
-        raise UserError(
-            f"group_rational: x must be a floating-point tensor and dtype such a type; given: {x.dtype} and {dtype}"
         )
     if not -x.ndim <= channel_dim < x.ndim:
         raise UserError(f"group_rational: channel_dim {channel_dim} is no axis of a tensor of shape {tuple(x.shape)}")

@@ -70,10 +70,11 @@ class EagerBackward(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         if all(cotangent is None for cotangent in cotangents):
             return (None,) * 7
-        # third and higher orders need the way back to where the inputs came from, the second one does not
+        # Third and higher orders need the way back to where the inputs came from, the second one does not. In both
+        # cases tensors of their own: the gradient may depend on x, a path for the outer engine, not for the inner one.
         create_graph = torch.is_grad_enabled()
         inputs = [
-            tensor if create_graph and tensor.requires_grad else tensor.detach().requires_grad_()
+            tensor.view_as(tensor) if create_graph and tensor.requires_grad else tensor.detach().requires_grad_()
             for tensor in ctx.saved_tensors
         ]
         with torch.enable_grad():

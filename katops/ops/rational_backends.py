@@ -10,7 +10,7 @@ from katops.errors import UserError
 from katops.ops import rational_torch
 from katops.ops.dispatch import Backend, Dispatcher, forced_backend
 from katops.ops.memory_layout import as_dense, group_layout, with_strides_of
-from katops.ops.rational_kernels import Gradients, RationalKernels, compute_type
+from katops.ops.rational_kernels import MOST_COEFFICIENTS, Gradients, RationalKernels, compute_type
 
 
 def _loader(module: str) -> Callable[[torch.device], RationalKernels]:
@@ -50,8 +50,10 @@ def prepare(
         UserError: no such device, or not a floating-point type.
     """
     device = _present(device)
-    if not dtypes:
-        raise UserError("prepare: dtypes must name at least one type")
+    if not isinstance(dtypes, Sequence) or not dtypes:
+        raise UserError(f"prepare: dtypes must be a list of at least one type; given: {dtypes!r}")
+    if len(degrees) != 2 or not all(isinstance(degree, int) and degree >= 0 for degree in degrees) or not any(degrees):
+        raise UserError(f"prepare: degrees must be (m, n), not negative, one of them at least 1; given: {degrees!r}")
     for dtype in dtypes:
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise UserError(f"prepare: dtypes must be floating-point types of torch; given: {dtype!r}")
@@ -70,8 +72,9 @@ def _present(device: torch.device | str | None) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"prepare: there is no device {str(device)!r} here ({str(error).splitlines()[0]})") from None
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise UserError(f"prepare: there is no device {str(device)!r} here ({reason})") from None
 
 
 def forward(
@@ -95,7 +98,7 @@ def forward(
         "forward",
         x.device,
         (x.dtype, compute_type(x.dtype, numerator.dtype, denominator.dtype), dtype),
-        (x, numerator.contiguous(), denominator.contiguous(), layout, dtype),
+        (x, _plain(numerator), _plain(denominator), layout, dtype),
         _insisted(backend, numerator, denominator),
     )
 
@@ -119,11 +122,17 @@ def backward(
         "backward",
         x.device,
         (x.dtype, compute_type(x.dtype, numerator.dtype, denominator.dtype), gradient.dtype),
-        (x, with_strides_of(gradient, x), numerator.contiguous(), denominator.contiguous(), layout, needs),
+        (x, with_strides_of(gradient, x), _plain(numerator), _plain(denominator), layout, needs),
         _insisted(backend, numerator, denominator),
     )
 
 
 def _insisted(backend: str | None, numerator: Tensor, denominator: Tensor) -> str | None:
-    """The backend to insist on; a constant, m = n = 0, is nothing for kernels."""
-    return "torch" if numerator.shape[1] + denominator.shape[1] == 1 else backend or forced_backend()
+    """The backend to insist on; a constant, m = n = 0, and very many coefficients are nothing for kernels."""
+    coefficients = numerator.shape[1] + denominator.shape[1]
+    return backend or forced_backend() if 2 <= coefficients <= MOST_COEFFICIENTS else "torch"
+
+
+def _plain(coefficients: Tensor) -> Tensor:
+    """As kernels read them: a row behind the other, and no sign that is only noted."""
+    return coefficients.resolve_neg().contiguous()

@@ -1,7 +1,7 @@
 """The group rational function on the CPU with numba: which machine code runs a call, and on how many threads."""
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, wraps
 from types import ModuleType
 
 import numpy as np
@@ -62,9 +62,9 @@ class NumbaRational:
     def __init__(self, kernels: ModuleType, fallback: RationalKernels) -> None:
         self._fallback = fallback
         self._variant = cache(kernels.Variant)
-        self._forward = cache(kernels.compile_forward)
-        self._backward = cache(kernels.compile_backward)
-        self._reduction = cache(kernels.compile_reduction)
+        self._forward = cache(_or_unavailable(kernels.compile_forward))
+        self._backward = cache(_or_unavailable(kernels.compile_backward))
+        self._reduction = cache(_or_unavailable(kernels.compile_reduction))
 
     def supports(self, x: torch.dtype, compute: torch.dtype, y: torch.dtype) -> bool:
         """float32 and bfloat16 in float32, float32 to bfloat16, and float64."""
@@ -138,6 +138,22 @@ class NumbaRational:
             limit=far_limit(compute, *degrees),
             in_double=compute == torch.float32 and max(degrees) <= _HIGHEST_DEGREE_IN_DOUBLE,
         )
+
+
+def _or_unavailable(compile_kernel: Callable) -> Callable:
+    """The same, with whatever goes wrong as a reason for another backend to run."""
+
+    @wraps(compile_kernel)
+    def attempt(*arguments: object) -> object:
+        try:
+            return compile_kernel(*arguments)
+        except Exception as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise BackendUnavailable(
+                f"the CPU kernels do not compile with this numba ({type(error).__name__}: {reason})"
+            ) from error
+
+    return attempt
 
 
 def _run(function: int, entries: Sequence[int], elements: int) -> None:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from katops.errors import UserError
 from katops.ops.cuda_launch import CudaDriver, Kernel
 from katops.ops.cuda_source import cuda_source
 from katops.ops.memory_layout import GroupLayout
@@ -15,7 +14,6 @@ from katops.ops.rational_kernels import Gradients, compute_type, far_limit
 from katops.ops.rational_plan import LaunchBounds, LaunchPlan, launch_bounds, launch_plan, vector_width
 
 NAMES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "BFloat16", torch.float16: "Float16"}
-MOST_COEFFICIENTS = 128
 MOST_LAUNCHES = 4096  # remembered; a plan is a matter of microseconds
 SUM_THREADS = 256
 SUM_BYTES = SUM_THREADS // 32 * 8
@@ -168,11 +166,6 @@ class CudaRational:
         """The launch for a key of :meth:`forward` (``needs`` None) or :meth:`backward` (dx, sums)."""
         layout, alignment, x, y, a, b, a_shape, b_shape = key[:8]
         types, degrees = Types(x, y, a, b), Degrees(a_shape[1] - 1, b_shape[1])
-        if degrees.coefficients > MOST_COEFFICIENTS:
-            raise UserError(
-                f"group_rational on CUDA: {degrees.coefficients} coefficients per group; at most {MOST_COEFFICIENTS} "
-                f"are allowed, choose smaller degrees"
-            )
         double = types.compute == torch.float64
         elements = layout.outer * layout.inner if layout.groups == 1 else layout.inner
         width = vector_width(elements, alignment, max(x.itemsize, y.itemsize), double)

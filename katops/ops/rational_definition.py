@@ -162,7 +162,8 @@ class _Reversed:
     """A polynomial in 1/x: coefficients from the highest power that occurs downwards, and that power."""
 
     def __init__(self, ascending: Tensor, trailing: int) -> None:
-        powers = torch.arange(ascending.shape[-1], device=ascending.device)
+        # made of the coefficients themselves, so that tensors spread over devices stay so
+        powers = torch.ones_like(ascending, dtype=torch.int64).cumsum(-1) - 1
         top = ((ascending != 0) * powers).amax(-1, keepdim=True)
         source = top - powers
         descending = torch.where(source >= 0, ascending.gather(-1, source.clamp(min=0)), 0)

@@ -15,6 +15,9 @@ from katops.ops.memory_layout import GroupLayout
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
+# More of them per group run by the definition: kernels keep all of them in registers.
+MOST_COEFFICIENTS = 64
+
 # What stands for infinity where float32 input is computed in float64: the quotient there is that of the limit after
 # rounding to float32, and its sixth power still fits.
 INFINITE = 2.0**160
@@ -33,7 +36,7 @@ class RationalKernels(Protocol):
 
         Args:
             x: dense and not empty.
-            numerator, denominator: (groups or 1, m + 1) and (groups or 1, n), contiguous, m + n >= 1.
+            numerator, denominator: (groups or 1, m + 1) and (groups or 1, n), contiguous, 2 <= m + 1 + n <= 64.
             layout: where the groups of ``x`` lie.
             dtype: the type of y.
         """

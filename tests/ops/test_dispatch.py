@@ -92,6 +92,16 @@ def test_a_backend_that_cannot_serve_one_call_is_asked_again_for_the_next() -> N
     assert run(dispatcher) == "fast!"
 
 
+def test_where_one_call_cannot_be_served_the_next_backend_runs_unless_one_is_insisted_on() -> None:
+    busy = BackendUnavailable("a graph is being captured.", permanent=False)
+    dispatcher = Dispatcher("op", [backend("slow", 0), backend("middle", 1), backend("fast", 2, later=busy)])
+    with pytest.warns(BackendWarning, match="a graph is being captured"):
+        assert run(dispatcher) == "middle!"
+    assert run(dispatcher, "slow") == "slow!"
+    with pytest.raises(UserError, match="the backend 'fast' of op cannot run now: a graph is being captured"):
+        run(dispatcher, "fast")
+
+
 def test_insisting_on_a_backend_overrides_the_rank_and_nothing_else_runs() -> None:
     dispatcher = Dispatcher(
         "op",

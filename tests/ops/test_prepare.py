@@ -62,7 +62,11 @@ def test_the_real_backend_is_named_and_runs_afterwards() -> None:
         (("gpu",), "prepare: there is no device 'gpu' here"),
         (("cpu", (torch.int32,)), "dtypes must be floating-point types of torch; given: torch.int32"),
         (("cpu", ("float32",)), "given: 'float32'"),
-        (("cpu", ()), "dtypes must name at least one type"),
+        (("cpu", ()), r"dtypes must be a list of at least one type; given: \(\)"),
+        (("cpu", torch.float32), "dtypes must be a list of at least one type; given: torch.float32"),
+        (("cpu", (torch.float32,), (-1, 3)), r"degrees must be \(m, n\), not negative.*given: \(-1, 3\)"),
+        (("cpu", (torch.float32,), (0, 0)), "one of them at least 1"),
+        (("mps",), "prepare: there is no device 'mps' here"),
     ],
 )
 def test_what_cannot_be_prepared_is_refused_in_one_sentence(arguments: tuple, message: str) -> None:

@@ -416,6 +416,15 @@ LAYOUTS = {
 }
 
 
+def test_negated_views_of_coefficients_are_read_with_their_sign() -> None:
+    x, (numerator, denominator) = torch.randn(5, 4), coefficients(2, dtype=torch.float32)
+    views = [torch.view_as_complex(torch.stack([t, -t], -1)).conj().imag for t in (numerator, denominator)]
+    assert all(view.is_neg() for view in views)
+    with use_backend("numba"):
+        given = group_rational(x, *views)
+    torch.testing.assert_close(given, group_rational(x, numerator, denominator))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_memory_layout_does_not_matter(layout: str) -> None:
     x, weight = LAYOUTS[layout](), torch.randn(3, 5, 8).double()
@@ -549,8 +558,11 @@ def test_the_inputs_are_not_changed() -> None:
             torch.zeros(4, 6),
             torch.zeros(4, 4),
             -1,
-            "x must be a floating-point tensor",
+            "x must be a dense floating-point tensor of 16, 32 or 64 bits.*given: int32",
         ),
+        (torch.zeros(2, 8).to(torch.float8_e5m2), torch.zeros(4, 6), torch.zeros(4, 4), -1, "given: float8_e5m2"),
+        (torch.zeros(2, 8).to_sparse(), torch.zeros(4, 6), torch.zeros(4, 4), -1, r"given: float32 \(sparse_coo\)"),
+        (np.zeros((2, 8)), torch.zeros(4, 6), torch.zeros(4, 4), -1, "given: ndarray"),
         (torch.zeros(2, 8), torch.zeros(4, 6), torch.zeros(4, 4), 2, r"channel_dim 2 is no axis.*\(2, 8\)"),
         (torch.zeros(()), torch.zeros(4, 6), torch.zeros(4, 4), -1, "channel_dim -1 is no axis"),
     ],

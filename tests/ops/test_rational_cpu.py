@@ -394,3 +394,37 @@ def test_without_numba_the_backend_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delattr(katops.ops, "rational_numba", raising=False)
     with pytest.raises(BackendUnavailable, match="numba cannot be imported"):
         rational_cpu.load(CPU)
+
+
+def test_a_numba_that_cannot_compile_is_a_reason_and_no_crash() -> None:
+    class Kernels:
+        Variant = staticmethod(lambda **arguments: tuple(arguments))
+
+        @staticmethod
+        def compile_forward(variant: tuple) -> None:
+            raise TypeError("no such intrinsic\nand a page of details")
+
+        compile_backward = compile_reduction = compile_forward
+
+    kernels = rational_cpu.NumbaRational(Kernels, rational_chunked.load(CPU))
+    with pytest.raises(BackendUnavailable, match=r"do not compile with this numba \(TypeError: no such intrinsic\)"):
+        kernels.forward(torch.randn(8), *gelu_coefficients(), GroupLayout(1, 1, 8), torch.float32)
+
+
+def test_spawned_workers_compute_the_same(repository: Path, tmp_path: Path) -> None:
+    script = """
+import torch
+from katops.ops.rational import group_rational
+class Data(torch.utils.data.Dataset):
+    def __len__(self): return 4
+    def __getitem__(self, index):
+        torch.manual_seed(index)
+        return group_rational(torch.randn(100, 8), torch.ones(1, 6), torch.ones(2, 4))
+if __name__ == "__main__":
+    loader = torch.utils.data.DataLoader(Data(), batch_size=None, num_workers=2, multiprocessing_context="spawn")
+    assert all(torch.equal(given, Data()[index]) for index, given in enumerate(loader))
+"""
+    file = tmp_path / "spawned.py"
+    file.write_text(script)
+    path = os.pathsep.join([str(repository), os.environ.get("PYTHONPATH", "")])
+    subprocess.run([sys.executable, str(file)], env={**os.environ, "PYTHONPATH": path}, check=True, timeout=200)

@@ -3,6 +3,7 @@
 import itertools
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -13,9 +14,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing import assert_close
 
 from katops.layers.group_rational import GroupRational
+from katops.models import build_model
+from katops.ops import rational
 from katops.ops.dispatch import use_backend
 from katops.ops.rational import group_rational
-from katops.ops.rational_autograd import gradients_by_definition
+from katops.ops.rational_autograd import composite, gradients_by_definition
 
 # PyTorch's own forward-mode rules for some operations are TorchScript, which it deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
@@ -69,6 +72,16 @@ def test_compiled_in_one_graph_it_is_the_same_and_a_new_batch_size_does_not_comp
         leaves = [tensor.requires_grad_() for tensor in (x, numerator, denominator)]
         assert_close(torch.autograd.grad(function(*leaves), leaves), torch.autograd.grad(loss(*leaves), leaves))
     assert counter.frame_count == 1
+
+
+def test_left_to_itself_the_compiler_compiles_twice_for_five_batch_sizes() -> None:
+    counter = CompileCounterWithBackend("aot_eager")
+    function = compiled(group_rational, backend=counter)
+    numerator, denominator = torch.randn(4, 6), torch.randn(4, 4)
+    for batch in (3, 5, 6, 7, 11):
+        x = torch.randn(batch, 8)
+        assert_close(function(x, numerator, denominator), group_rational(x, numerator, denominator))
+    assert counter.frame_count == 2
 
 
 @pytest.mark.filterwarnings("ignore:Your compiler for AOTAutograd")  # the recorder of PyTorch
@@ -174,6 +187,12 @@ def test_the_operators_keep_the_rules_of_the_library(dtype: torch.dtype, needs: 
     )
 
 
+def test_a_kat_on_the_meta_device_computes_the_shape_of_its_output() -> None:
+    with torch.device("meta"):
+        y = build_model("kat_tiny", num_classes=7)(torch.empty(2, 3, 224, 224))
+    assert (y.shape, y.device.type) == ((2, 7), "meta")
+
+
 def test_on_the_meta_device_only_the_shape_is_computed() -> None:
     layer = GroupRational(8, device="meta")
     y = layer(torch.empty(2, 3, 8, device="meta", dtype=torch.bfloat16))
@@ -200,6 +219,14 @@ def test_vmap_over_any_input_is_a_loop() -> None:
                 for i in range(3)
             ]
             assert_close(given, torch.stack(expected))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_vmap_over_any_axis_of_x_is_a_loop(axis: int) -> None:
+    numerator, denominator = torch.randn(2, 6).double(), torch.randn(2, 4).double()
+    x = torch.randn(4, 4, 4).double()
+    given = torch.func.vmap(lambda x: group_rational(x, numerator, denominator), in_dims=axis)(x)
+    assert_close(given, torch.stack([group_rational(one, numerator, denominator) for one in x.unbind(axis)]))
 
 
 def test_gradients_per_sample_sum_to_the_gradient(inputs: Inputs) -> None:
@@ -269,6 +296,40 @@ def test_one_sided_derivatives_are_the_same_in_every_mode() -> None:
 # Higher orders of the kernels' own route
 
 
+def two_layers(x: Tensor, numerator: Tensor, denominator: Tensor) -> Tensor:
+    """The function twice with the same coefficients, a mixing in between and something behind that is not linear."""
+    mixing = torch.linspace(-1, 1, 16, dtype=x.dtype).view(4, 4)
+    return group_rational(group_rational(x, numerator, denominator) @ mixing, numerator, denominator).sin().sum()
+
+
+def derivatives(function: Callable, inputs: Inputs, order: int) -> tuple[Tensor, ...]:
+    """The gradients of the sum of the squares of the gradients, and so on, all of them with a graph."""
+    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+    value = function(*leaves)
+    for _ in range(order):
+        gradients = torch.autograd.grad(value, leaves, create_graph=True)
+        value = sum(gradient.square().sum() for gradient in gradients)
+    return gradients
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_every_order_with_a_graph_kept_is_that_of_plain_operations(
+    order: int, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = derivatives(two_layers, inputs, order)
+    monkeypatch.setattr(rational, "_route", lambda *tensors: composite)
+    assert_close(given, derivatives(two_layers, inputs, order), rtol=1e-9, atol=1e-9)
+
+
+def test_a_product_with_the_hessian_is_that_product(inputs: Inputs) -> None:
+    x, *coefficients = inputs
+    function, direction = (lambda x: two_layers(x, *coefficients)), torch.randn_like(x)
+    _, given = torch.autograd.functional.hvp(function, x, direction)
+    _, with_graph = torch.autograd.functional.hvp(function, x, direction, create_graph=True)
+    expected = torch.einsum("ijkl,kl->ij", torch.func.hessian(function)(x), direction)
+    assert_close((given, with_graph), (expected, expected))
+
+
 @pytest.mark.parametrize("needs", list(itertools.product([True, False], repeat=3))[:-1])
 def test_a_gradient_penalty_reaches_whatever_needs_a_gradient(needs: tuple[bool, bool, bool], inputs: Inputs) -> None:
     def penalty(*tensors: Tensor) -> list[Tensor | None]:
@@ -322,3 +383,32 @@ def test_float32_input_can_be_rounded_to_half_precision_at_once(dtype: torch.dty
 def test_tensors_on_two_devices_are_refused_in_one_sentence() -> None:
     with pytest.raises(Exception, match="x is on meta, the numerator on cpu; move one of them"):
         group_rational(torch.empty(2, 4, device="meta"), torch.randn(2, 6), torch.randn(2, 4))
+
+
+# Threads and determinism
+
+
+def test_deterministic_algorithms_are_what_runs_anyway() -> None:
+    x, coefficients = torch.randn(300, 96), (torch.randn(1, 6), torch.randn(8, 4))
+    expected = derivatives(lambda *t: group_rational(*t).sum(), (x, *coefficients), 1)
+    torch.use_deterministic_algorithms(True)
+    try:
+        for _ in range(3):
+            given = derivatives(lambda *t: group_rational(*t).sum(), (x, *coefficients), 1)
+            assert all(torch.equal(one, other) for one, other in zip(given, expected, strict=True))
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_threads_that_train_side_by_side_as_data_parallel_ones_do_get_their_own_gradients() -> None:
+    layers = [GroupRational(96) for _ in range(4)]
+    batches = [torch.randn(500, 96) for _ in layers]
+
+    def gradient(layer: GroupRational, x: Tensor) -> Tensor:
+        return torch.autograd.grad(layer(x).square().sum(), layer.weight_denominator)[0]
+
+    expected = [gradient(layer, x) for layer, x in zip(layers, batches, strict=True)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            given = list(pool.map(gradient, layers, batches))
+            assert all(torch.equal(one, other) for one, other in zip(given, expected, strict=True))
