@@ -21,6 +21,16 @@ from katops.ops.cuda_launch import DeviceProperties, Kernel
 from katops.ops.dispatch import BackendUnavailable
 
 CUPY_PACKAGE = re.compile(r"cupy(-cuda\d+x?|-rocm-[\d-]+)?")
+# Answers to a launch that leave the device and its context as they were. Drivers load kernels lazily, so that an image
+# that does not fit the device may be found out as late as that.
+REFUSALS = frozenset(
+    {
+        "CUDA_ERROR_INVALID_VALUE",
+        "CUDA_ERROR_INVALID_IMAGE",
+        "CUDA_ERROR_NO_BINARY_FOR_GPU",
+        "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES",
+    }
+)
 
 
 class CupyDriver:
@@ -216,13 +226,21 @@ def _launcher(cupy: ModuleType, device: int, function: Any) -> Kernel:
     """
     stream = _TorchStream(device)
     current_device = cupy.cuda.runtime.getDevice
+    driver_error = cupy.cuda.driver.CUDADriverError
 
     def launch(grid: int, block: int, arguments: tuple[int, ...], shared_bytes: int) -> None:
-        if current_device() == device:
-            function((grid,), (block,), arguments, shared_bytes, stream)
-        else:
-            with _current(cupy, device):
+        try:
+            if current_device() == device:
                 function((grid,), (block,), arguments, shared_bytes, stream)
+            else:
+                with _current(cupy, device):
+                    function((grid,), (block,), arguments, shared_bytes, stream)
+        except driver_error as error:
+            # Everything else, above all what an earlier kernel has done to the device, is no matter of this launch.
+            if str(error).partition(":")[0] not in REFUSALS:
+                raise
+            name = torch.cuda.get_device_name(device)
+            raise BackendUnavailable(f"the kernels cannot be launched on {name}: {_first_line(error)}") from error
 
     return launch
 

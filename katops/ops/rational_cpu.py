@@ -1,8 +1,10 @@
 """The group rational function on the CPU with numba: which machine code runs a call, and on how many threads."""
 
-from collections.abc import Callable, Sequence
-from functools import cache, wraps
+from collections.abc import Sequence
+from ctypes import addressof, c_int64
+from functools import cache, partial
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,10 +63,10 @@ class NumbaRational:
 
     def __init__(self, kernels: ModuleType, fallback: RationalKernels) -> None:
         self._fallback = fallback
-        self._variant = cache(kernels.Variant)
-        self._forward = cache(_or_unavailable(kernels.compile_forward))
-        self._backward = cache(_or_unavailable(kernels.compile_backward))
-        self._reduction = cache(_or_unavailable(kernels.compile_reduction))
+        self._kernels = kernels
+        self._forward = cache(partial(self._compile, "compile_forward"))
+        self._backward = cache(partial(self._compile, "compile_backward"))
+        self._reduction = cache(partial(self._compile, "compile_reduction"))
 
     def supports(self, x: torch.dtype, compute: torch.dtype, y: torch.dtype) -> bool:
         """float32 and bfloat16 in float32, float32 to bfloat16, and float64."""
@@ -76,10 +78,10 @@ class NumbaRational:
             compute = compute_type(dtype)
             for x in {dtype, torch.float32} if dtype == torch.bfloat16 else {dtype}:
                 if self.supports(x, compute, dtype):
-                    variant = self._variant_for(x, compute, dtype, degrees)
-                    self._forward(variant)
-                    self._backward(variant, True)
-                    self._reduction(variant)
+                    types = (x, compute, dtype)
+                    self._forward(types, degrees)
+                    self._backward(types, degrees, True)
+                    self._reduction(types, degrees)
 
     def forward(
         self, x: Tensor, numerator: Tensor, denominator: Tensor, layout: GroupLayout, dtype: torch.dtype
@@ -88,12 +90,12 @@ class NumbaRational:
         compute, degrees = _compute_and_degrees(x, numerator, denominator)
         a, b = numerator.to(compute), denominator.to(compute)
         y, tasks = torch.empty_like(x, dtype=dtype), _tasks(layout)
-        far = torch.empty(tasks, dtype=torch.int64)
-        kernel = self._forward(self._variant_for(x.dtype, compute, dtype, degrees))
-        addresses = [tensor.data_ptr() for tensor in (x, y, a, b, far)]
+        far = (c_int64 * tasks)()
+        kernel = self._forward((x.dtype, compute, dtype), degrees)
+        addresses = (x.data_ptr(), y.data_ptr(), a.data_ptr(), b.data_ptr(), addressof(far))
         sizes = (len(a), len(b), *layout, _rows_together(layout, _SHORT_FORWARD), tasks)
         _run(kernel.address, (*addresses, *sizes), x.numel())
-        if far.any():
+        if any(far):
             return self._fallback.forward(x, numerator, denominator, layout, dtype)
         return y
 
@@ -112,25 +114,33 @@ class NumbaRational:
         grad_x, grad_a, grad_b = torch.empty_like(x), torch.empty_like(a), torch.empty_like(b)
         sums, tasks = needs[1] or needs[2], _tasks(layout)
         totals = torch.zeros(tasks, layout.groups, sum(degrees) + 1 if sums else 0, dtype=torch.float64)
-        far = torch.empty(tasks, dtype=torch.int64)
-        variant = self._variant_for(x.dtype, compute, gradient.dtype, degrees)
-        addresses = [tensor.data_ptr() for tensor in (x, gradient, grad_x, a, b, totals, far)]
+        far = (c_int64 * tasks)()
+        types = (x.dtype, compute, gradient.dtype)
+        addresses = [tensor.data_ptr() for tensor in (x, gradient, grad_x, a, b, totals)]
         sizes = (len(a), len(b), *layout, _rows_together(layout, _SHORT_BACKWARD), tasks)
-        _run(self._backward(variant, sums).address, (*addresses, *sizes), x.numel())
-        if far.any():
+        _run(self._backward(types, degrees, sums).address, (*addresses, addressof(far), *sizes), x.numel())
+        if any(far):
             return self._fallback.backward(x, gradient, numerator, denominator, layout, needs)
         if sums:
             addresses = [tensor.data_ptr() for tensor in (totals, b, grad_a, grad_b)]
             sizes = (len(a), len(b), layout.groups, tasks)
-            cpu_team.SEQUENTIAL.run(self._reduction(variant).address, (*addresses, *sizes), 1)
+            cpu_team.SEQUENTIAL.run(self._reduction(types, degrees).address, (*addresses, *sizes), 1)
         inputs = x, numerator, denominator
         return tuple(
             result.to(given.dtype) if needed else None
             for result, given, needed in zip((grad_x, grad_a, grad_b), inputs, needs, strict=True)
         )
 
-    def _variant_for(self, x: torch.dtype, compute: torch.dtype, y: torch.dtype, degrees: tuple[int, int]) -> object:
-        return self._variant(
+    def _compile(
+        self, name: str, types: tuple[torch.dtype, torch.dtype, torch.dtype], degrees: tuple[int, int], *options: bool
+    ) -> Any:
+        """The C function that a compiler of the kernels' module makes for types of x, arithmetic and y.
+
+        Raises:
+            BackendUnavailable: whatever goes wrong is a reason for another backend to run.
+        """
+        x, compute, y = types
+        variant = self._kernels.Variant(
             x=_NUMPY_TYPES[x],
             y=_NUMPY_TYPES[y],
             compute=_NUMPY_TYPES[compute],
@@ -138,22 +148,13 @@ class NumbaRational:
             limit=far_limit(compute, *degrees),
             in_double=compute == torch.float32 and max(degrees) <= _HIGHEST_DEGREE_IN_DOUBLE,
         )
-
-
-def _or_unavailable(compile_kernel: Callable) -> Callable:
-    """The same, with whatever goes wrong as a reason for another backend to run."""
-
-    @wraps(compile_kernel)
-    def attempt(*arguments: object) -> object:
         try:
-            return compile_kernel(*arguments)
+            return getattr(self._kernels, name)(variant, *options)
         except Exception as error:
             reason = (str(error).splitlines() or [""])[0]
             raise BackendUnavailable(
                 f"the CPU kernels do not compile with this numba ({type(error).__name__}: {reason})"
             ) from error
-
-    return attempt
 
 
 def _run(function: int, entries: Sequence[int], elements: int) -> None:
