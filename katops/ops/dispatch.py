@@ -168,7 +168,7 @@ class Dispatcher(Generic[Kernels]):
         names = [backend.name for backend in self.backends]
         if name not in names:
             raise UserError(
-                f"{self.operation} has no backend {name!r}{did_you_mean(name, names)}; it has {', '.join(names)}"
+                f"{self.operation} has no backend {name!r}{did_you_mean(name, names)} Allowed: {', '.join(names)}."
             )
         backend = self.backends[names.index(name)]
         if not backend.serves(device):

@@ -47,7 +47,9 @@ def load(device: torch.device) -> "NumbaRational":
     try:
         from katops.ops import rational_numba
     except Exception as error:  # not ImportError alone: a numba that does not fit the installed numpy raises others
-        raise BackendUnavailable(f"numba cannot be imported ({error}); pip install numba brings it") from error
+        raise BackendUnavailable(
+            f"numba cannot be imported ({error}); pip install --force-reinstall numba brings one that fits"
+        ) from error
     return NumbaRational(rational_numba, ChunkedRational())
 
 

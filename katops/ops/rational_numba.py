@@ -1,8 +1,7 @@
 """The group rational function for numba: vectorised loops over tiles of one group, and the walks over a tensor's tiles.
 
-Polynomials are tuples of coefficients in ascending powers, so that their degrees are part of their types: the compiler
-unrolls the recursions below, and each pair of degrees gets machine code of its own. bfloat16 numbers are uint16 bit
-patterns.
+Polynomials are tuples of coefficients in ascending powers, so that their degrees are part of their types, and each pair
+of degrees gets machine code of its own. bfloat16 numbers are uint16 bit patterns.
 
 The sums of a tile are taken in the type of the arithmetic and added to float64 sums of its task. Tasks are fixed parts
 of the tensor, added up in order, so that the bits do not depend on who computes them, or on how many do. Very short
@@ -33,99 +32,116 @@ TILE = 4096
 
 # NaN and infinities must stay where they are: no 'nnan', no 'ninf'. An element must not depend on its place in the
 # vector: no 'arcp', which approximates the division in the vectorised part of a loop only.
-_OPTIONS: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz"}, "error_model": "numpy"}
+_FLAGS = ("contract", "reassoc", "nsz")
+_OPTIONS: dict[str, Any] = {"fastmath": set(_FLAGS), "error_model": "numpy"}
 # Only the entry points are called from outside: no wrappers for the parts, which take a third of the compiling.
 _PART = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 # A call would cost as much as the arithmetic of a short tile.
 _INLINE = {**_PART, "forceinline": True}
 
-# Polynomials
+# Polynomials. Written in the compiler's own language: recursion over tuples would take numba several times as long.
 
 
-def _horner(x, coefficients):
-    """sum_k coefficients[k] x^k."""
+def _elements(builder, coefficients, count):
+    return [builder.extract_value(coefficients, index) for index in range(count)]
 
 
-@overload(_horner, jit_options=_PART)
-def _horner_unrolled(x, coefficients):
-    zero = as_dtype(x).type(0)
-    if len(coefficients) == 0:
-        return lambda x, coefficients: zero
-    if len(coefficients) == 1:
-        return lambda x, coefficients: coefficients[0]
-    return lambda x, coefficients: coefficients[0] + x * _horner(x, coefficients[1:])
+def _times(builder, one, other):
+    return builder.fmul(one, other, flags=_FLAGS)
 
 
-def _slope(coefficients):
+def _plus(builder, one, other):
+    return builder.fadd(one, other, flags=_FLAGS)
+
+
+def _tuple_of(number, count):
+    return types.UniTuple(number, count) if count else types.Tuple(())
+
+
+@intrinsic
+def _horner(typing_context, x, coefficients):
+    """sum_k coefficients[k] x^k, of the type of x; zero without coefficients."""
+
+    def generate(context, builder, signature, arguments):
+        x, numbers = arguments[0], _elements(builder, arguments[1], len(coefficients))
+        value = numbers[-1] if numbers else ir.Constant(x.type, 0.0)
+        for number in reversed(numbers[:-1]):
+            value = _plus(builder, number, _times(builder, x, value))
+        return value
+
+    return x(x, coefficients), generate
+
+
+@intrinsic
+def _slope(typing_context, coefficients):
     """The coefficients k c_k of the derivative."""
 
+    def generate(context, builder, signature, arguments):
+        numbers = _elements(builder, arguments[0], len(coefficients))
+        slopes = [
+            _times(builder, ir.Constant(number.type, float(power)), number) for power, number in enumerate(numbers)
+        ]
+        return context.make_tuple(builder, signature.return_type, slopes[1:])
 
-@overload(_slope, jit_options=_PART)
-def _slope_unrolled(coefficients):
-    if len(coefficients) < 2:
-        return lambda coefficients: ()
-    power = as_dtype(coefficients[-1]).type(len(coefficients) - 1)
-    return lambda coefficients: _slope(coefficients[:-1]) + (power * coefficients[-1],)  # noqa: RUF005
+    return _tuple_of(coefficients.dtype, len(coefficients) - 1)(coefficients), generate
 
 
-def _plus_powers(sums, even, odd, square):
+@intrinsic
+def _plus_powers(typing_context, sums, even, odd, square):
     """sums_0 + even, sums_1 + odd, sums_2 + even square, sums_3 + odd square, ..."""
 
+    def generate(context, builder, signature, arguments):
+        terms, added = list(arguments[1:3]), []
+        for number in _elements(builder, arguments[0], len(sums)):
+            added.append(_plus(builder, number, terms[0]))
+            terms = [terms[1], _times(builder, terms[0], arguments[3])]
+        return context.make_tuple(builder, signature.return_type, added)
 
-@overload(_plus_powers, jit_options=_PART)
-def _plus_powers_unrolled(sums, even, odd, square):
-    if len(sums) == 0:
-        return lambda sums, even, odd, square: ()
-    return lambda sums, even, odd, square: (
-        (sums[0] + even,) + _plus_powers(sums[1:], odd, even * square, square)  # noqa: RUF005 - numba needs the sum
-    )
-
-
-def _row(matrix, row, like):
-    """A row of a matrix, as many numbers of the same type as ``like``."""
+    return sums(sums, even, odd, square), generate
 
 
-@overload(_row, jit_options=_PART)
-def _row_unrolled(matrix, row, like):
-    if len(like) == 0:
-        return lambda matrix, row, like: ()
-    number, last = as_dtype(like[0]).type, len(like) - 1
-    return lambda matrix, row, like: _row(matrix, row, like[:-1]) + (number(matrix[row, last]),)  # noqa: RUF005
+@intrinsic
+def _row(typing_context, address, row, like):
+    """A row of a matrix at an address, as many numbers of the same type as ``like``."""
+
+    def generate(context, builder, signature, arguments):
+        if not len(like):
+            return context.make_tuple(builder, like, [])
+        kind = context.get_value_type(like.dtype)
+        first = builder.mul(arguments[1], ir.Constant(arguments[1].type, len(like)))
+        matrix = builder.inttoptr(arguments[0], kind.as_pointer())
+        places = [builder.add(first, ir.Constant(first.type, index)) for index in range(len(like))]
+        return context.make_tuple(builder, like, [builder.load(builder.gep(matrix, [place])) for place in places])
+
+    return like(types.int64, types.int64, like), generate
 
 
-def _sizes(coefficients):
-    """|c_k|."""
+@intrinsic
+def _with_one(typing_context, coefficients, like):
+    """(1, |c_1|, |c_2|, ...) in the type of ``like``: Q, given the coefficients of the denominator."""
+
+    def generate(context, builder, signature, arguments):
+        numbers = _elements(builder, arguments[0], len(coefficients))
+        sizes = [builder.call(builder.module.declare_intrinsic("llvm.fabs", [n.type]), [n]) for n in numbers]
+        one = ir.Constant(context.get_value_type(like.dtype), 1.0)
+        return context.make_tuple(builder, signature.return_type, [one, *sizes])
+
+    return _tuple_of(like.dtype, len(coefficients) + 1)(coefficients, like), generate
 
 
-@overload(_sizes, jit_options=_PART)
-def _sizes_unrolled(coefficients):
-    if len(coefficients) == 0:
-        return lambda coefficients: ()
-    return lambda coefficients: (abs(coefficients[0]),) + _sizes(coefficients[1:])  # noqa: RUF005
-
-
-def _double(coefficients):
+@intrinsic
+def _double(typing_context, coefficients):
     """The same numbers in float64."""
 
+    def generate(context, builder, signature, arguments):
+        numbers = _elements(builder, arguments[0], len(coefficients))
+        wide = [n if n.type == ir.DoubleType() else builder.fpext(n, ir.DoubleType()) for n in numbers]
+        return context.make_tuple(builder, signature.return_type, wide)
 
-@overload(_double, jit_options=_PART)
-def _double_unrolled(coefficients):
-    if len(coefficients) == 0:
-        return lambda coefficients: ()
-    return lambda coefficients: (np.float64(coefficients[0]),) + _double(coefficients[1:])  # noqa: RUF005
+    return _tuple_of(types.float64, len(coefficients))(coefficients), generate
 
 
 # Elements
-
-
-def _one(like):
-    """1 in the type of ``like``."""
-
-
-@overload(_one, jit_options=_PART)
-def _one_like(like):
-    one = as_dtype(like).type(1)
-    return lambda like: one
 
 
 @njit(error_model="numpy")
@@ -212,9 +228,9 @@ def _gradient_tile(x, gradient, grad_x, p, q, sums_p, sums_q, limit, infinite):
 @njit(**_INLINE)
 def _polynomials(coefficients, group):
     """P and Q of a group as tuples."""
-    a, b, zeros_a, zeros_b = coefficients
-    p = _row(a, group if len(a) > 1 else 0, zeros_a)
-    return p, (_one(p[0]),) + _sizes(_row(b, group if len(b) > 1 else 0, zeros_b))  # noqa: RUF005
+    a_at, rows_a, like_a, b_at, rows_b, like_b = coefficients
+    p = _row(a_at, group if rows_a > 1 else 0, like_a)
+    return p, _with_one(_row(b_at, group if rows_b > 1 else 0, like_b), p)
 
 
 @njit(**_INLINE)
@@ -460,12 +476,8 @@ def compile_forward(variant: Variant) -> CFunc:
         entry = carray(table, 16)
         rows_a, rows_b, outer = entry[9], entry[10], entry[11]
         groups, inner, block, tasks = entry[12], entry[13], entry[14], entry[15]
-        a, b = carray(_pointer(entry[6]), (rows_a, m + 1), compute), carray(_pointer(entry[7]), (rows_b, n), compute)
-        far, coefficients, sizes = (
-            _view(entry[8], 0, tasks, np.int64),
-            (a, b, zeros_a, zeros_b),
-            (outer, groups, inner, block),
-        )
+        coefficients, sizes = (entry[6], rows_a, zeros_a, entry[7], rows_b, zeros_b), (outer, groups, inner, block)
+        far = _view(entry[8], 0, tasks, np.int64)
         task, step = _own_tasks(entry)
         while task < tasks:
             if block == 0:
@@ -501,9 +513,8 @@ def compile_backward(variant: Variant, sums: bool) -> CFunc:
         entry = carray(table, 18)
         rows_a, rows_b, outer = entry[11], entry[12], entry[13]
         groups, inner, block, tasks = entry[14], entry[15], entry[16], entry[17]
-        a, b = carray(_pointer(entry[7]), (rows_a, m + 1), compute), carray(_pointer(entry[8]), (rows_b, n), compute)
         addresses, sizes = (entry[4], entry[5], entry[6]), (outer, groups, inner, block)
-        coefficients, zeros = (a, b, zeros_a, zeros_b), (start_a, start_b)
+        coefficients, zeros = (entry[7], rows_a, zeros_a, entry[8], rows_b, zeros_b), (start_a, start_b)
         totals = carray(_pointer(entry[9]), (tasks, groups, count), np.float64)
         far = _view(entry[10], 0, tasks, np.int64)
         task, step = _own_tasks(entry)
