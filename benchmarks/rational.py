@@ -4,7 +4,8 @@
     python benchmarks/rational.py --device cpu --threads 2
 
 Writes ``benchmarks/results/rational_cpu.csv`` or ``rational_<gpu>.csv`` after every case, so that a run that is stopped
-leaves what it measured. About two minutes on two cores, at most eight on a GPU.
+leaves what it measured. About two minutes on two cores, at most eight on a GPU. The exit code is 1 where a backend of
+katops fails; peers may.
 """
 
 import argparse
@@ -74,8 +75,8 @@ CPU_GOALS = {
 LARGE = 38_000_000
 
 
-def main() -> None:
-    """Check, measure, print and write."""
+def main() -> int:
+    """Check, measure, print and write; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", help="cpu, cuda, cuda:1; the GPU if there is one")
     parser.add_argument("--threads", type=int, default=2, help="of torch on the CPU (default 2)")
@@ -91,7 +92,7 @@ def main() -> None:
     slug = "cpu" if device.type == "cpu" else machine.device.lower().replace(" ", "_")
     output = arguments.output or RESULTS / f"rational_{slug}.csv"
 
-    check(device, machine)
+    failed = mistakes(check(device, machine))
     rows: list[Measurement] = []
     for case in cases(device):
         if time.monotonic() > end:
@@ -103,6 +104,10 @@ def main() -> None:
         write_csv(output, rows)
     say("\n".join(goals(rows)))
     say(f"wrote {output}")
+    failed += mistakes(rows)
+    for line in failed:
+        say(f"MISTAKE: {line}")
+    return 1 if failed else 0
 
 
 def cases(device: torch.device) -> Iterator[Case]:
@@ -142,13 +147,15 @@ def measurements(case: Case, machine: Machine, rounds: int) -> Iterator[Measurem
     return measure(case, competitors(case), machine, rounds=rounds, clock=clock)
 
 
-def check(device: torch.device, machine: Machine) -> None:
-    """Print the largest errors of every backend over odd shapes."""
+def check(device: torch.device, machine: Machine) -> list[Measurement]:
+    """Print the largest errors of every backend over odd shapes; all rows, for what failed."""
     worst: dict[str, list[float]] = {}
+    rows: list[Measurement] = []
     for shape, groups in ODD:
         case = Case(shape, groups, device=device)
         of_katops = [one for one in standard(device, compiled=False) if one.name.startswith(("katops", GELU))]
         for row in measure(case, of_katops, machine, rounds=1, operations=[BOTH]):
+            rows.append(row)
             if row.error_y is not None:
                 errors = row.error_y, row.error_dx, row.error_coefficients
                 worst[row.competitor] = [
@@ -157,6 +164,20 @@ def check(device: torch.device, machine: Machine) -> None:
     for name, errors in worst.items():
         text = ", ".join(f"{label} {error:.1e}" for label, error in zip(("y", "dx", "da, db"), errors, strict=True))
         say(f"{name}: largest errors over {len(ODD)} odd shapes, float32: {text}")
+    for line in reasons(rows):
+        say(f"not measured: {line}")
+    return rows
+
+
+def mistakes(rows: list[Measurement]) -> list[str]:
+    """What backends of katops raised that they must not, with the case; once per backend and case."""
+    return list(
+        dict.fromkeys(
+            f"{row.competitor}, {row.shape} {row.dtype}: {row.reason}"
+            for row in rows
+            if row.failed and row.competitor.startswith("katops")
+        )
+    )
 
 
 def report(rows: list[Measurement]) -> None:
@@ -189,4 +210,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -69,7 +69,9 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Override a key: train.epochs=5 model.name=mgno.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the run [runs/NAME].")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of the run (default: runs/NAME).")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint, if any.")] = False,
     overwrite: Overwrite = False,
     allow_plugins: Annotated[
@@ -140,7 +142,7 @@ def generate(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.h5", help="Where to write.")],
     samples: Annotated[int, typer.Option(min=1, help="Number of samples.")],
     seed: Annotated[int, typer.Option(min=0, help="Sample i depends on the seed and on i only.")] = 0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads [number of cores].")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads (default: number of cores).")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Generate a data set by solving a PDE; an interrupted run continues with the same command.
@@ -194,18 +196,21 @@ def inspect(file: Annotated[Path, typer.Argument(metavar="FILE", help="Any HDF5 
 def bench(
     what: Annotated[str, typer.Argument(metavar="[rational|layers]", help="The rational function, or layers.")] = "",
     layers: Annotated[
-        str, typer.Option(metavar="A,B", help="Registered layers, e.g. mlp,group_rational_kan [all channel mixers].")
+        str, typer.Option(metavar="A,B", help="Registered layers, e.g. mlp,linear (default: all channel mixers).")
     ] = "",
-    device: Annotated[str | None, typer.Option(help="cpu | cuda | cuda:1 [the GPU if there is one].")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu | cuda | cuda:1 (default: the GPU if there is one).")] = None,
     dtype: Annotated[str, typer.Option(help="float32 | bfloat16 | float16 | float64.")] = "float32",
     shape: Annotated[
         str | None,
         typer.Option(
-            metavar="B,L,C", help="Of the input, channels last, or B,C,H,W [32,197,768; 8,197,384 for layers]."
+            metavar="B,L,C",
+            help="Of the input, channels last, or B,C,H,W (default: 32,197,768; for layers 8,197,384).",
         ),
     ] = None,
     groups: Annotated[int, typer.Option(min=1, help="Groups of channels.")] = 8,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch on the CPU [as torch has them].")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of torch on the CPU (default: as torch has them).")
+    ] = None,
     backend: Annotated[
         list[str] | None, typer.Option(help="Only this one of katops, and no torch.compile; may be repeated.")
     ] = None,

@@ -23,8 +23,9 @@ import torch
 
 import katops
 from katops.ops.cuda_driver import NvrtcDriver, connect, import_cupy, installed_packages
-from katops.ops.dispatch import BackendStatus, BackendUnavailable
+from katops.ops.dispatch import BackendStatus, BackendUnavailable, Dispatcher
 from katops.ops.rational_check import RationalCheck, check_rational
+from katops.ops.rational_kernels import RationalKernels
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,7 +89,7 @@ def diagnose() -> Diagnosis:
         warnings.simplefilter("ignore")
         gpus = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
         # First of all: it loads what the versions are read from.
-        devices = [_diagnose_device(device) for device in (torch.device("cpu"), *gpus)]
+        devices = _diagnose_devices([torch.device("cpu"), *gpus])
         try:
             cupy = import_cupy()
         except BackendUnavailable as error:
@@ -104,18 +105,24 @@ def diagnose() -> Diagnosis:
         )
 
 
-def _diagnose_device(device: torch.device) -> DeviceDiagnosis:
+def _diagnose_devices(devices: list[torch.device]) -> list[DeviceDiagnosis]:
     from katops.ops.rational import RATIONAL
 
+    # One of the doctor's own: the other warns once, and that is for the user's own calls.
+    dispatcher = Dispatcher(RATIONAL.operation, RATIONAL.backends)
+    return [_diagnose_device(dispatcher, device) for device in devices]
+
+
+def _diagnose_device(dispatcher: Dispatcher[RationalKernels], device: torch.device) -> DeviceDiagnosis:
     checks = []
     for dtype in CHECKED_TYPES:
         try:
-            checks.append(check_rational(RATIONAL, device, dtype))
+            checks.append(check_rational(dispatcher, device, dtype))
         except Exception as error:  # a crash is what the doctor is asked to find
             problem = f"{type(error).__name__}: {error}"
             checks.append(RationalCheck(str(dtype).removeprefix("torch."), problem=problem))
     # After the checks, which may find out that a backend cannot run.
-    return DeviceDiagnosis(str(device), _description(device), RATIONAL.status(device), checks)
+    return DeviceDiagnosis(str(device), _description(device), dispatcher.status(device), checks)
 
 
 def _description(device: torch.device) -> str:

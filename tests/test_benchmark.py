@@ -300,6 +300,64 @@ def test_what_cannot_run_is_listed_with_its_reason_and_no_number() -> None:
     assert len(rows) == len(missing) + 7
 
 
+def failing_with(error: Exception, name: str) -> Competitor:
+    """One that raises when it is called."""
+
+    def function(x: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    return Competitor(name, lambda case: function)
+
+
+def test_where_gelu_cannot_run_there_are_times_without_ratios() -> None:
+    competitors = [failing_with(torch.OutOfMemoryError("CUDA out of memory."), GELU), *of_torch()[1:]]
+    rows = list(measure(SMALL, competitors, MACHINE, rounds=1))
+    assert {row.reason for row in rows if row.competitor == GELU} == {"OutOfMemoryError: CUDA out of memory."}
+    others = [row for row in rows if row.competitor != GELU]
+    assert len(others) == 5
+    for row in others:
+        assert row.milliseconds > 0
+        assert row.ratio_to_gelu is None
+        assert rational_cells(row)[RATIONAL_HEADER.index("x GELU")] == "-"
+
+
+def test_where_nothing_can_run_there_are_reasons_only() -> None:
+    rows = list(measure(SMALL, [failing_with(MemoryError(), GELU)], MACHINE, rounds=2))
+    assert [(row.operation, row.reason) for row in rows] == [
+        (operation, "MemoryError: no message") for operation in (FORWARD, BOTH)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "failed"),
+    [
+        (CannotRun("not on a Monday"), False),
+        (torch.OutOfMemoryError("CUDA out of memory."), False),
+        (MemoryError("an array of 9 TB"), False),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"), False),
+        (RuntimeError("an illegal memory access was encountered"), True),
+        (UserError("the backend 'cupy' of group_rational cannot run here: it does not compile"), True),
+        (TypeError("forward() takes 5 arguments"), True),
+    ],
+    ids=repr,
+)
+def test_a_mistake_is_told_from_what_is_missing_and_from_a_lack_of_memory(error: Exception, failed: bool) -> None:
+    rows = list(measure(SMALL, [failing_with(error, "one")], MACHINE, rounds=1))
+    assert [row.failed for row in rows] == [failed, failed]
+    assert all(str(error) in row.reason for row in rows)
+    assert all((type(error).__name__ in row.reason) == (type(error) is not CannotRun) for row in rows)
+
+
+def test_a_backend_that_does_not_compute_with_a_type_is_no_mistake() -> None:
+    case = dataclasses.replace(SMALL, dtype=torch.float16)
+    numba = next(one for one in standard(CPU, ["numba"], compiled=False) if one.name == "katops numba")
+    rows = list(measure(case, [numba], MACHINE, rounds=1))
+    assert [row.failed for row in rows] == [False, False]
+    assert {row.reason for row in rows} == {
+        "the backend 'numba' of group_rational does not compute with float16, float32, float16 on cpu"
+    }
+
+
 def test_published_kernels_that_are_not_installed_are_said_to_be_missing() -> None:
     peers = [
         one
@@ -388,7 +446,10 @@ def test_layers_that_are_not_known_or_of_another_kind_are_refused() -> None:
 
 
 def test_what_is_written_is_read_again(rows: list[Measurement], tmp_path: Path) -> None:
-    rows = [*rows, dataclasses.replace(rows[0], milliseconds=None, reason='a "reason", with commas\nand lines')]
+    rows = [
+        *rows,
+        dataclasses.replace(rows[0], milliseconds=None, reason='a "reason", with commas\nand lines', failed=True),
+    ]
     write_csv(tmp_path / "new" / "rows.csv", rows)
     assert read_csv(tmp_path / "new" / "rows.csv", Measurement) == rows
     layers = [*measure_layers(["linear"], SMALL, MACHINE, rounds=1)]
@@ -549,6 +610,56 @@ def test_the_script_measures_a_case(script: Callable[[str], ModuleType]) -> None
     module = script("rational")
     rows = list(module.measurements(Case((4, 6, 16), groups=4), MACHINE, rounds=1))
     assert {"katops torch", "published formula", GELU} <= {row.competitor for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "code"),
+    [
+        ("katops fast", RuntimeError("an illegal memory access was encountered"), 1),
+        ("katops fast", torch.OutOfMemoryError("CUDA out of memory."), 0),
+        ("a peer", RuntimeError("an illegal memory access was encountered"), 0),
+    ],
+)
+@pytest.mark.parametrize("where", ["odd shapes", "cases"])
+def test_the_script_ends_with_1_where_a_backend_of_katops_fails_and_has_measured_the_others(
+    script: Callable[[str], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    name: str,
+    error: Exception,
+    code: int,
+    where: str,
+) -> None:
+    module = script("rational")
+    odd, ordinary = ((3, 5, 24), 8), Case((4, 6, 16), groups=4)
+    failing_shape = odd[0] if where == "odd shapes" else ordinary.shape
+
+    def competitors(device: torch.device, compiled: bool = True) -> list[Competitor]:
+        failing = failing_with(error, name)
+
+        def build(case: Case) -> Callable:
+            return failing.build(case) if case.shape == failing_shape else group_rational
+
+        return [*standard(device, ["torch"], compiled=False), dataclasses.replace(failing, build=build)]
+
+    monkeypatch.setattr(module, "standard", competitors)
+    monkeypatch.setattr(module, "ODD", (odd,))
+    monkeypatch.setattr(module, "cases", lambda device: iter([ordinary]))
+    monkeypatch.setattr(module, "describe", lambda device: MACHINE)
+    threads = str(torch.get_num_threads())
+    output = tmp_path / "rows.csv"
+    arguments = ["rational.py", "--device", "cpu", "--threads", threads, "--rounds", "1", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert module.main() == code
+    printed = capsys.readouterr().out
+    told = f"{name}: {type(error).__name__}: {error}" in printed
+    # of the odd shapes, only katops's own backends take part
+    assert told == (where == "cases" or name.startswith("katops"))
+    shape = "x".join(map(str, failing_shape))
+    assert (f"MISTAKE: {name}, {shape} float32: RuntimeError: an illegal memory access" in printed) == (code == 1)
+    measured = {row.competitor for row in read_csv(output, Measurement) if not row.reason}
+    assert {GELU, "katops torch", "published formula"} <= measured
 
 
 def test_a_training_step_is_compared_with_the_vit_of_the_same_rounds(script: Callable[[str], ModuleType]) -> None:

@@ -12,8 +12,11 @@ import h5py
 import numpy as np
 import pytest
 import yaml
+from typer.main import get_command
+from typer.testing import CliRunner
 
 import katops
+from katops.cli import app
 
 COMMAND = Path(sys.executable).with_name("katops")
 
@@ -76,6 +79,27 @@ def test_help_lists_the_commands() -> None:
     text = run("--help").stdout
     for command in ("train", "evaluate", "predict", "generate", "inspect", "models"):
         assert command in text
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "generate", "inspect", "bench", "models"])
+def test_help_shows_every_word_about_every_option(command: str) -> None:
+    shown = CliRunner(env={"COLUMNS": "300"}).invoke(app, [command, "--help"]).output
+    said = [text for text in (option.help for option in get_command(app).commands[command].params) if text]
+    assert said
+    assert [text for text in said if text not in shown] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "default"),
+    [
+        ("bench", "(default: the GPU if there is one)"),
+        ("bench", "(default: 32,197,768; for layers 8,197,384)"),
+        ("train", "(default: runs/NAME)"),
+        ("generate", "(default: number of cores)"),
+    ],
+)
+def test_help_says_what_happens_without_an_option(command: str, default: str) -> None:
+    assert default in CliRunner(env={"COLUMNS": "300"}).invoke(app, [command, "--help"]).output
 
 
 def test_importing_katops_registers_with_timm_and_changes_nothing_else(tmp_path: Path) -> None:

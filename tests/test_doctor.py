@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from katops import doctor
 from katops.cli import app
 from katops.ops import cuda_driver, rational, rational_torch
-from katops.ops.dispatch import Backend, Dispatcher
+from katops.ops.dispatch import Backend, BackendUnavailable, BackendWarning, Dispatcher
 from katops.ops.rational_check import check_rational
 from katops.ops.rational_torch import TorchRational
 
@@ -147,6 +147,18 @@ def test_without_a_device_nvrtc_is_tried_alone(failing_cupy: ModuleType, monkeyp
     code, output = run()
     assert code == 0
     assert 'sm_90: the kernels do not compile for sm_90: line 9: error: identifier "__nv_half"' in output
+
+
+def test_a_diagnosis_leaves_the_warning_about_a_missing_backend_to_the_users_own_calls(
+    no_devices: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(device: torch.device) -> TorchRational:
+        raise BackendUnavailable("it is not installed")
+
+    use(monkeypatch, Backend("fast", ("cpu",), 1, missing))
+    assert [line.reason for line in doctor.diagnose().devices[0].backends] == ["it is not installed", ""]
+    with pytest.warns(BackendWarning, match="runs without its backend 'fast' on cpu, slower: it is not installed"):
+        rational.RATIONAL.choose(CPU, (torch.float32,) * 3)
 
 
 @pytest.mark.parametrize("backend", [HalfTheGradient, OneNaN, Crashing])

@@ -13,6 +13,7 @@ from katops.benchmark.formulas import by_horner, by_powers
 from katops.errors import UserError, did_you_mean
 from katops.ops.dispatch import use_backend
 from katops.ops.rational import RATIONAL, group_rational
+from katops.ops.rational_kernels import compute_type
 
 if TYPE_CHECKING:
     from katops.benchmark.rational import Case
@@ -27,6 +28,10 @@ _FEW_ELEMENTS = 2**23
 
 class CannotRun(Exception):
     """A competitor has no result for a case; the message says why."""
+
+
+class Failed(CannotRun):
+    """A competitor has no result for a case by mistake: it raised what nobody foresaw."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,10 @@ def _clone(case: "Case") -> Function:
 
 def _katops(backend: str) -> Callable[["Case"], Function]:
     def build(case: "Case") -> Function:
-        reasons = [line.reason for line in RATIONAL.status(case.device) if line.name == backend and not line.available]
-        if reasons:
-            raise CannotRun(reasons[0])
+        try:
+            RATIONAL.choose(case.device, (case.dtype, compute_type(case.dtype), case.dtype), backend)
+        except UserError as error:
+            raise CannotRun(str(error)) from None
 
         def function(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
             with use_backend(backend):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from katops.benchmark.accuracy import Errors, Results, errors
-from katops.benchmark.competitors import GELU, CannotRun, Competitor, Function
+from katops.benchmark.competitors import GELU, CannotRun, Competitor, Failed, Function
 from katops.benchmark.machine import Machine
 from katops.benchmark.memory import peak_extra_bytes
 from katops.benchmark.timing import Calls, Clock, Progress, Timing, clock_for, time_interleaved
@@ -75,11 +75,12 @@ class Measurement:
         spread: distance between the quartiles over the median.
         gigabytes_per_second: useful bytes (each input read once, each output written once) over the time.
         fraction_of_copy: of the bandwidth of a large copy measured in the same run.
-        ratio_to_gelu: the time over that of ``F.gelu`` in the same rounds.
+        ratio_to_gelu: the time over that of ``F.gelu`` in the same rounds; none where GELU could not run.
         error_y, error_dx, error_coefficients: largest error relative to its scale (:mod:`katops.benchmark.accuracy`).
         extra_memory: peak beyond inputs and incoming gradient, results included, in units of x.
         clock: what the times were read from: the wall, or CUDA events, which leave the cost of launches out.
         reason: why there is no number; empty where there is.
+        failed: whether the reason is a mistake: neither something missing nor a lack of memory.
     """
 
     operation: str
@@ -103,6 +104,7 @@ class Measurement:
     copy_gigabytes_per_second: float = 0.0
     versions: str = ""
     reason: str = ""
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def measure(
 
     Args:
         case: what is computed.
-        competitors: one of them named ``F.gelu``.
+        competitors: one of them named ``F.gelu``, for the ratios.
         machine: where, from :func:`katops.benchmark.machine.describe`.
         rounds: at most; fewer if these take more than 10 seconds.
         operations: of "forward", "backward" and "forward + backward".
@@ -163,7 +165,8 @@ def measure(
             able[competitor.name] = _Contender(competitor, case, sets, operations)
         except CannotRun as reason:
             for operation in operations:
-                yield _row(case, machine, operation, competitor.name, reason=str(reason))
+                failed = isinstance(reason, Failed)
+                yield _row(case, machine, operation, competitor.name, reason=str(reason), failed=failed)
     for operation in operations:
         runs = {
             name: contender.preparation(operation)
@@ -178,7 +181,7 @@ def measure(
             progress=progress(operation) if progress else None,
         )
         for name, timing in found.timings.items():
-            yield able[name].measurement(machine, operation, timing, found.timings[GELU], clock.name)
+            yield able[name].measurement(machine, operation, timing, found.timings.get(GELU), clock.name)
         if found.interrupted:
             raise KeyboardInterrupt
 
@@ -188,6 +191,7 @@ class _Contender:
 
     Raises:
         CannotRun: it cannot; whatever it raised is the reason, since a peer's failure is no failure of the benchmark.
+        Failed: the same where the reason is neither its own nor a lack of memory.
     """
 
     def __init__(self, competitor: Competitor, case: Case, sets: Sequence[InputSet], operations: Sequence[str]) -> None:
@@ -205,13 +209,16 @@ class _Contender:
             raise
         except Exception as error:
             first_line = (str(error).strip() or "no message").splitlines()[0]
-            raise CannotRun(f"{type(error).__name__}: {first_line}") from error
+            reason = f"{type(error).__name__}: {first_line}"
+            raise (CannotRun if _out_of_memory(error) else Failed)(reason) from error
 
     def preparation(self, operation: str) -> Callable[[], Calls]:
         """What prepares the calls of an operation, one per input set."""
         return lambda: [self._call(operation, inputs) for inputs in self._sets]
 
-    def measurement(self, machine: Machine, operation: str, timing: Timing, gelu: Timing, clock: str) -> Measurement:
+    def measurement(
+        self, machine: Machine, operation: str, timing: Timing, gelu: Timing | None, clock: str
+    ) -> Measurement:
         """The row of an operation."""
         speed = _TENSORS_MOVED[operation] * self._case.bytes / timing.median
         backward = operation != FORWARD
@@ -224,7 +231,7 @@ class _Contender:
             spread=timing.spread,
             gigabytes_per_second=speed / 1e9,
             fraction_of_copy=speed / machine.copy_bandwidth,
-            ratio_to_gelu=timing.median / gelu.median,
+            ratio_to_gelu=timing.median / gelu.median if gelu else None,
             error_y=self._errors.y if self._errors else None,
             error_dx=self._errors.dx if self._errors and backward else None,
             error_coefficients=self._errors.coefficients if self._errors and backward else None,
@@ -291,6 +298,11 @@ def _input_set(case: Case, generator: torch.Generator) -> InputSet:
         (denominator + 0.1 * normal(case.groups, denominator.shape[1])).requires_grad_(),
         normal(*case.shape, dtype=case.dtype),
     )
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether a device or the host had no memory left; torch has no type of its own for the host's."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
 def _row(case: Case, machine: Machine, operation: str, competitor: str, **values: object) -> Measurement:

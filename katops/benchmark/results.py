@@ -55,4 +55,4 @@ def _long(value: float) -> str:
 def _parse(text: str, kind: Any) -> Any:
     if isinstance(kind, types.UnionType):
         return None if text == "" else _parse(text, typing.get_args(kind)[0])
-    return kind(text)
+    return text == "True" if kind is bool else kind(text)

@@ -30,6 +30,10 @@ class CompileError(Exception):
     """Stands for cupy.cuda.compiler.CompileException."""
 
 
+class DriverError(RuntimeError):
+    """Stands for cupy.cuda.driver.CUDADriverError: "NAME_OF_THE_CODE: what the driver says about it"."""
+
+
 @dataclass
 class Machine:
     """Two devices, the one current in the driver, and everything that was asked of them."""
@@ -40,6 +44,7 @@ class Machine:
     compiled: list[tuple[int, str, tuple[str, ...]]] = field(default_factory=list)
     launches: list[Launch] = field(default_factory=list)
     compilation: BaseException | None = None
+    launching: BaseException | None = None
     in_memory: list[str | None] = field(default_factory=list)
 
     @contextmanager
@@ -60,6 +65,8 @@ def fake_cupy(machine: Machine, version: int = 13020) -> ModuleType:
 
         def __call__(self, grid: tuple, block: tuple, args: tuple, shared_mem: int = 0, stream: object = None) -> None:
             assert machine.current == self.device, "launched in the context of another device"
+            if machine.launching is not None:
+                raise machine.launching
             machine.launches.append(Launch(machine.current, grid, block, args, shared_mem, stream.ptr))
 
     class RawModule:
@@ -81,6 +88,7 @@ def fake_cupy(machine: Machine, version: int = 13020) -> ModuleType:
     cupy.RawModule = RawModule
     cupy.cuda = SimpleNamespace(
         compiler=SimpleNamespace(CompileException=CompileError),
+        driver=SimpleNamespace(CUDADriverError=DriverError),
         runtime=SimpleNamespace(
             getDevice=lambda: machine.current,
             setDevice=lambda index: setattr(machine, "current", index),
@@ -151,6 +159,50 @@ def test_a_device_that_torch_believes_current_and_the_driver_does_not_is_made_cu
     monkeypatch.setattr(torch.cuda, "device", nothing_to_do)
     kernel(1, 32, (5,), 0)
     assert machine.launches[-1].device == 1
+
+
+@pytest.mark.parametrize("current", [0, 1])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "CUDA_ERROR_INVALID_VALUE: invalid argument",
+        "CUDA_ERROR_INVALID_IMAGE: device kernel image is invalid",
+        "CUDA_ERROR_NO_BINARY_FOR_GPU: no kernel image is available for execution on the device",
+        "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: too many resources requested for launch",
+    ],
+)
+def test_a_launch_that_the_driver_refuses_is_one_sentence_and_another_backends_turn(
+    machine: Machine, driver: CupyDriver, refusal: str, current: int
+) -> None:
+    kernel = driver.load(1, SOURCE, OPTIONS, ("scale",))["scale"]
+    machine.current, machine.launching = current, DriverError(refusal)
+    with pytest.raises(BackendUnavailable) as caught:
+        kernel(1, 32, (5,), 0)
+    assert str(caught.value) == f"the kernels cannot be launched on GPU 1: {refusal}"
+    assert caught.value.permanent
+    assert machine.current == current
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DriverError("CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered"),
+        DriverError("CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure"),
+        DriverError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+        RuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered"),
+        TypeError("Unsupported type <class 'float'>"),
+        KeyboardInterrupt(),
+    ],
+    ids=repr,
+)
+def test_every_other_error_of_a_launch_goes_on_as_it_is(
+    machine: Machine, driver: CupyDriver, error: BaseException
+) -> None:
+    kernel = driver.load(0, SOURCE, OPTIONS, ("scale",))["scale"]
+    machine.launching = error
+    with pytest.raises(type(error)) as caught:
+        kernel(1, 32, (5,), 0)
+    assert caught.value is error
 
 
 def test_the_stream_is_asked_for_at_every_launch(machine: Machine, driver: CupyDriver) -> None:
@@ -355,6 +407,7 @@ def test_the_real_cupy_has_what_the_bridge_calls(cupy: ModuleType) -> None:
     for name in ("getDevice", "setDevice", "getDeviceCount", "runtimeGetVersion"):
         assert callable(getattr(cupy.cuda.runtime, name))
     assert issubclass(cupy.cuda.compiler.CompileException, Exception)
+    assert issubclass(cupy.cuda.driver.CUDADriverError, Exception)
     assert cupy.RawModule(code=SOURCE, options=OPTIONS, backend="nvrtc").get_function
     assert hasattr(cupy.RawKernel, "kernel")
 
@@ -443,6 +496,16 @@ def test_a_gpu_runs_the_kernel_in_a_backward_pass_and_in_a_new_thread() -> None:
     thread.start()
     thread.join()
     assert torch.equal(results[0], x.grad)
+
+
+@gpu
+def test_a_gpu_that_refuses_a_launch_goes_on_working() -> None:
+    x = torch.ones(1000, device="cuda:0")
+    kernel = connect().load(0, DOUBLE, OPTIONS, ("scale",))["scale"]
+    for grid, block, shared_bytes in ((1, 4096, 0), (1, 256, 2**24)):
+        with pytest.raises(BackendUnavailable, match=r"cannot be launched on .*: CUDA_ERROR_INVALID_VALUE"):
+            kernel(grid, block, (x.data_ptr(), x.numel()), shared_bytes)
+    assert torch.equal(doubled(x), torch.full_like(x, 2.0))
 
 
 @gpu
