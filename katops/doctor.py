@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import re
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import katops
+from katops.ops import cpu_team
 from katops.ops.cuda_driver import NvrtcDriver, connect, import_cupy, installed_packages
 from katops.ops.dispatch import BackendStatus, BackendUnavailable, Dispatcher
 from katops.ops.rational_check import RationalCheck, check_rational
@@ -151,7 +151,7 @@ def _versions() -> dict[str, str]:
         "torch": f"{torch.__version__}, CUDA {torch.version.cuda or 'none'}",
     }
     try:
-        versions["numba"] = f"{importlib.metadata.version('numba')}, threading layer {_threading_layer()}"
+        versions["numba"] = f"{importlib.metadata.version('numba')}, on {_threads()}"
     except importlib.metadata.PackageNotFoundError:
         versions["numba"] = "not installed"
     for name in CUDA_VARIABLES:
@@ -160,13 +160,10 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _threading_layer() -> str:
-    """numba decides when a parallel kernel runs for the first time."""
-    numba = sys.modules.get("numba")
-    try:
-        return numba.threading_layer() if numba else "not loaded"
-    except ValueError:
-        return "not started (sequential kernels)"
+def _threads() -> str:
+    """What the compiled loops run on."""
+    shared = isinstance(cpu_team.team(), cpu_team.OpenMP)
+    return "the threads of torch (OpenMP)" if shared else "threads of Python (torch's OpenMP is not GNU's)"
 
 
 def _cupy_versions(cupy: ModuleType) -> dict[str, str]:
