@@ -34,7 +34,6 @@ from katops.benchmark import (
     standard,
     write_csv,
 )
-from katops.benchmark.accuracy import Results, errors
 from katops.benchmark.competitors import GELU
 from katops.benchmark.formulas import by_horner, by_powers
 from katops.benchmark.machine import copy_bandwidth
@@ -45,6 +44,7 @@ from katops.benchmark.table import LAYER_HEADER, RATIONAL_HEADER, layer_cells, r
 from katops.benchmark.timing import Calls, Timing, WallClock, time_interleaved
 from katops.errors import UserError
 from katops.ops.rational import RATIONAL, group_rational
+from katops.ops.rational_accuracy import Results, errors
 
 CPU = torch.device("cpu")
 MACHINE = Machine("a machine", 1, "torch, numba", copy_bandwidth=1e10)
@@ -182,6 +182,8 @@ def test_errors_are_relative_to_the_size_of_the_terms() -> None:
     assert max(dataclasses.astuple(errors(exact, x, a, b, g))) < 1e-7
     off = Results(exact.y + 0.2, exact.dx - 0.1, exact.da + 0.1, exact.db)
     assert dataclasses.astuple(errors(off, x, a, b, g)) == pytest.approx((0.3, 0.18, 0.3), rel=1e-5)
+    lost = Results(exact.y * math.nan, exact.dx * math.nan, exact.da, exact.db * math.nan)
+    assert dataclasses.astuple(errors(lost, x, a, b, g)) == (math.inf,) * 3
 
 
 @pytest.mark.parametrize("formula", [by_horner, by_powers, group_rational])
@@ -555,7 +557,7 @@ def test_options_that_mean_nothing_are_refused_before_anything_is_measured(argum
 CHECK_TRITON = """
 import torch
 import flash_rational_triton as flash
-from katops.benchmark.accuracy import Results, errors
+from katops.ops.rational_accuracy import Results, errors
 from katops.ops.rational import group_rational
 
 def check(shape, rows_of_a, groups, dtype):

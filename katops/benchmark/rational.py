@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from katops.benchmark.accuracy import Errors, Results, errors
 from katops.benchmark.competitors import GELU, CannotRun, Competitor, Failed, Function
 from katops.benchmark.machine import Machine
 from katops.benchmark.memory import peak_extra_bytes
 from katops.benchmark.timing import Calls, Clock, Progress, Timing, clock_for, time_interleaved
 from katops.errors import UserError
+from katops.ops.rational_accuracy import Errors, Results, errors
 from katops.ops.rational_shapes import SHAPES
 
 FORWARD = "forward"
@@ -76,7 +76,8 @@ class Measurement:
         gigabytes_per_second: useful bytes (each input read once, each output written once) over the time.
         fraction_of_copy: of the bandwidth of a large copy measured in the same run.
         ratio_to_gelu: the time over that of ``F.gelu`` in the same rounds; none where GELU could not run.
-        error_y, error_dx, error_coefficients: largest error relative to its scale (:mod:`katops.benchmark.accuracy`).
+        error_y, error_dx, error_coefficients: largest error relative to its scale, see
+            :mod:`katops.ops.rational_accuracy`.
         extra_memory: peak beyond inputs and incoming gradient, results included, in units of x.
         clock: what the times were read from: the wall, or CUDA events, which leave the cost of launches out.
         reason: why there is no number; empty where there is.

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from katops.benchmark.accuracy import Results, errors
 from katops.ops import rational_backends
 from katops.ops.dispatch import BackendWarning, Dispatcher, use_backend
 from katops.ops.rational import RATIONAL, group_rational
+from katops.ops.rational_accuracy import Results, errors
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),

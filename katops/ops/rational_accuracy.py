@@ -8,6 +8,7 @@ The error scale of a sum is the size of its terms: what remains of rounding erro
                   da_i = sum g x^i / Q,   db_j = -sgn(b_j) sum g f |x|^j / Q
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -91,9 +92,9 @@ def _definition(
 
 
 def _worst(difference: Tensor, scale: Tensor) -> float:
-    """Largest |difference| / scale, 0 / 0 counted as 0."""
+    """Largest |difference| / scale, 0 / 0 counted as 0 and what is not a number as infinite."""
     ratio = torch.where(difference == 0, 0.0, difference.abs() / scale)
-    return float(ratio.max()) if ratio.numel() else 0.0
+    return float(ratio.nan_to_num(nan=math.inf, posinf=math.inf).max()) if ratio.numel() else 0.0
 
 
 def _worst_sum(found: Tensor, like: Tensor, terms: Tensor) -> float:
