@@ -5,8 +5,9 @@ import torch
 
 import katops
 from katops.errors import UserError
-from katops.ops import rational_backends
+from katops.ops import rational_backends, rational_torch
 from katops.ops.dispatch import Backend, BackendUnavailable, BackendWarning, Dispatcher
+from katops.ops.rational import group_rational
 
 
 class Recorder:
@@ -49,6 +50,20 @@ def test_a_backend_that_cannot_compile_is_replaced(monkeypatch: pytest.MonkeyPat
     with pytest.warns(BackendWarning, match="the compiler is gone"):
         assert katops.prepare("cpu", (torch.float32,)) == "slow"
     assert slow.prepared == [(torch.float32, (5, 4))]
+
+
+def test_a_constant_and_very_many_coefficients_are_left_to_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recorder has no kernels: whatever reaches it fails."""
+    definition = Backend("torch", (), 0, rational_torch.load)
+    fast = Backend("fast", (), 1, lambda _: Recorder())
+    monkeypatch.setattr(rational_backends, "RATIONAL", Dispatcher("group_rational", [fast, definition]))
+    x = torch.rand(3, 4)
+    constant, many = torch.full((2, 1), 7.0), torch.ones(2, 65)
+    assert torch.equal(group_rational(x, constant, torch.ones(2, 0)), torch.full((3, 4), 7.0))
+    y = group_rational(x, many, torch.ones(2, 0))
+    torch.testing.assert_close(y, (x**65 - 1) / (x - 1), rtol=1e-4, atol=1e-4)
+    with pytest.raises(AttributeError):
+        group_rational(x, torch.ones(2, 64), torch.ones(2, 0))
 
 
 def test_the_real_backend_is_named_and_runs_afterwards() -> None:
