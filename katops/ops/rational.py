@@ -59,21 +59,26 @@ def group_rational(
     """
     dtype = getattr(x, "dtype", None) if dtype is None else dtype
     _check(x, numerator, denominator, channel_dim, dtype)
-    return _route(x, numerator, denominator)(x, numerator, denominator, channel_dim, dtype)
+    inputs = (x, numerator, denominator, channel_dim, dtype)
+    return _compiled(*inputs) if torch.compiler.is_compiling() else _route(x, numerator, denominator)(*inputs)
+
+
+def _compiled(x: Tensor, numerator: Tensor, denominator: Tensor, channel_dim: int, dtype: torch.dtype) -> Tensor:
+    """What torch.compile and the exporters see."""
+    if torch.onnx.is_in_onnx_export():
+        return value_by_definition(x, numerator, denominator, channel_dim, dtype)
+    if torch._C._are_functorch_transforms_active():
+        return composite(x, numerator, denominator, channel_dim, dtype)
+    return Opaque.apply(x, numerator, denominator, channel_dim, dtype)
 
 
 def _route(*tensors: Tensor) -> Callable[..., Tensor]:
     """How these tensors are to be computed and differentiated here, see :mod:`katops.ops.rational_autograd`."""
-    transformed = torch._C._are_functorch_transforms_active()
-    if torch.compiler.is_compiling():
-        if torch.onnx.is_in_onnx_export():
-            return value_by_definition
-        return composite if transformed else Opaque.apply
     if torch._C._is_tracing():
         return value_by_definition
     if forward_ad._current_level >= 0:
         return composite
-    if transformed:
+    if torch._C._are_functorch_transforms_active():
         return Functional.apply
     if torch._C._len_torch_dispatch_stack():
         return Opaque.apply
