@@ -52,7 +52,7 @@ def test_digits_say_how_to_get_scikit_learn_where_it_is_missing(monkeypatch: pyt
 
 @settings(deadline=None, max_examples=50)
 @given(
-    st.lists(st.integers(4, 60), min_size=2, max_size=6),
+    st.lists(st.integers(5, 60), min_size=2, max_size=6),
     st.floats(0.15, 0.4),
     st.floats(0.15, 0.4),
     st.integers(0, 99),
