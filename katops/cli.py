@@ -1,4 +1,4 @@
-"""The command line: ``katops train | evaluate | predict | generate | inspect | models | bench``.
+"""The command line: ``katops train | evaluate | predict | generate | inspect | models | bench | doctor``.
 
 Commands import what they need when they run, so that ``katops --help`` does not wait for torch.
 """

@@ -3,8 +3,9 @@
 A second pool of threads beside torch's would fight it for the cores: threads that have finished go on spinning for a
 while, so that an operation of torch and one of another pool, taking turns, each wait for the other's threads to sleep.
 
-A loop is a C function of one argument, a table of 64-bit integers. Its first entries are set here and say which part of
-the work is its own: see :data:`TABLE`.
+A loop is a C function of one argument, a table of 64-bit integers. Its first four entries are set here and say which
+part of the work is its own: the addresses of the functions that tell a thread's number and the number of threads, or
+zeros, in which case the third and the fourth entry are these numbers. What follows is up to the loop.
 """
 
 import ctypes
@@ -12,10 +13,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-
-# The table's first entries: addresses of the functions that tell a thread's number and the number of threads, or zeros,
-# in which case the third and the fourth entry are these numbers.
-TABLE = ("thread_number_function", "thread_count_function", "thread_number", "thread_count")
 
 # In a forked child the threads of the parent do not exist, and what waits for them waits for ever.
 _PROCESS = os.getpid()

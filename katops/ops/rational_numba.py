@@ -11,7 +11,8 @@ Far elements, |x| beyond the limit, overflow in float32. The loops count them, a
 again in float64, with a number in the place of an infinite x so large that float32 cannot tell the result from the
 limit. Where that is no help, the number of far elements is written down and they are left to the caller.
 
-The entry points are C functions of one table of integers (:mod:`katops.ops.cpu_team`): addresses and sizes.
+The entry points are C functions of one table of integers (:mod:`katops.ops.cpu_team`): addresses and sizes. All of it
+is in one file because numba's cache on the disk looks at the file of the entry points only.
 """
 
 import math
