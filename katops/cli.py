@@ -1,4 +1,4 @@
-"""The command line: ``katops train | evaluate | predict | generate | inspect | models | bench | doctor``.
+"""The command line: ``katops train | evaluate | predict | generate | inspect | convert | models | bench | doctor``.
 
 Commands import what they need when they run, so that ``katops --help`` does not wait for torch.
 """
@@ -184,12 +184,121 @@ def _problem_options(arguments: list[str]) -> dict[str, Any]:
 
 
 @app.command()
-def inspect(file: Annotated[Path, typer.Argument(metavar="FILE", help="Any HDF5 file.")]) -> None:
-    """Print what a data file holds, and the YAML block that reads it."""
-    from katops.data.inspect import inspect as inspect_file
-    from katops.data.inspect import render
+def inspect(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="Data of any kind that is read: a file, a folder or a pattern.")
+    ],
+    check: Annotated[
+        bool, typer.Option("--check", help="Read everything and list all samples that training would refuse.")
+    ] = False,
+    plot: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Draw a few samples.")] = None,
+    plugin: Plugins = None,
+) -> None:
+    """Print what data files hold, and the YAML block that reads them; exit code 1 where --check finds something."""
+    from katops.data.inspection.inspect import inspect as inspect_file
+    from katops.data.inspection.inspect import render
+    from katops.plugins import load_plugins
 
-    render(inspect_file(file), console)
+    load_plugins(plugin or [], allowed=True)
+    inspection = inspect_file(file)
+    render(inspection, console)
+    if (check or plot) and not inspection.layouts:
+        raise UserError(f"{file} cannot be read as fields, so there is nothing to check or to draw")
+    if plot:
+        from katops.data.inspection.plot import plot as draw
+
+        console.print(f"picture {draw(inspection.layouts[0], plot)}", soft_wrap=True)
+    if check:
+        _check(file, inspection.statement)
+
+
+def _check(file: str, statement: dict[str, Any]) -> None:
+    from katops.data.inspection.render import render_findings
+    from katops.data.sources import describe_all
+    from katops.data.statistics.scan import exclude_line, scan
+    from katops.progress import bar
+
+    with _interruptible(), bar(console, "reading everything") as progress:
+        findings = scan(describe_all(file, **statement), progress)
+    render_findings(findings, exclude_line(findings), console)
+    if findings:
+        raise typer.Exit(1)
+
+
+Names = Annotated[str | None, typer.Option(metavar="A,B", help="Names, separated by commas.")]
+
+
+@app.command()
+def convert(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="SOURCE... OUT.h5", help="Files, folders or patterns, then the new file.")
+    ],
+    inputs: Names = None,
+    outputs: Names = None,
+    constants: Names = None,
+    axes: Annotated[
+        str | None, typer.Option(metavar="A,B", help="What the axes of the arrays are: sample,time,x,y.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.yaml", help="A configuration, or a file with its data section alone.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float32 | float64.")] = "float32",
+    overwrite: Overwrite = False,
+    plugin: Plugins = None,
+) -> None:
+    """Write data of any kind that is read into one file of the layout that is read fastest.
+
+    Everything is verified. An interrupted conversion goes on with the same command.
+    """
+    from time import perf_counter
+
+    from katops.data.convert_file import convert_file
+    from katops.data.formats import describe
+    from katops.data.formats.guess import Proposal, yaml_block
+    from katops.plugins import load_plugins
+    from katops.progress import bar
+
+    load_plugins(plugin or [], allowed=True)
+    *sources, output = paths
+    stated: dict[str, Any] = _stated(config) if config else {}
+    file = stated.pop("file", None)
+    lists = {"inputs": inputs, "outputs": outputs, "constants": constants, "axes": axes}
+    stated |= {key: [word.strip() for word in text.split(",")] for key, text in lists.items() if text}
+    if not sources and file is None:
+        raise UserError("name what to convert and the file to write: katops convert SOURCE... OUT.h5")
+    began = perf_counter()
+    with _interruptible(), bar(console, "converting and verifying") as progress:
+        path = convert_file(sources or file, output, dtype=dtype, overwrite=overwrite, progress=progress, **stated)
+    seconds, size = perf_counter() - began, path.stat().st_size
+    console.print(f"{path}: {size / 1e6:.1f} MB in {seconds:.1f} s, {size / 1e6 / seconds:.0f} MB/s", soft_wrap=True)
+    layout = describe(path, outputs=None if stated.get("outputs") != [] else [])
+    if layout.outputs:
+        console.print(yaml_block(layout, Proposal()), markup=False, highlight=False, soft_wrap=True)
+
+
+def _is_data_alone(path: Path) -> bool:
+    """Whether a YAML file holds a ``data`` section and nothing else, as ``katops inspect`` prints it."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False  # reading the configuration tells what is wrong
+    return isinstance(values, dict) and list(values) == ["data"]
+
+
+def _stated(path: Path) -> dict[str, Any]:
+    """What the ``data`` section of a configuration says about the files, and which they are."""
+    import dataclasses
+
+    from katops.config import DataConfig, load_config
+    from katops.data.layout import Statement
+
+    data = load_config(path, ["model=mgno", "name=data"] if _is_data_alone(path) else None).data
+    if not isinstance(data, DataConfig):
+        raise UserError(f"{path} is a configuration for images; there are no fields to convert")
+    stated = {field.name: getattr(data, field.name) for field in dataclasses.fields(Statement)}
+    return {"file": data.file, **{name: value for name, value in stated.items() if value is not None}}
 
 
 @app.command()

@@ -5,6 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,27 @@ def test_prediction_is_normalise_model_denormalise(tmp_path: Path) -> None:
         expected = predictor.model(encoded).unflatten(1, (3, 1)) * 300.0 + 1e5
     path = save(tmp_path, predictor)
     torch.testing.assert_close(load(path).predict(raw), expected)
+
+
+def test_constants_follow_the_frames_into_the_model(tmp_path: Path) -> None:
+    meta = replace(META, constants=(Channel("force"),))
+    predictor = make(meta)
+    predictor.normalizer.constant_mean += 3.0
+    predictor.normalizer.constant_std *= 4.0
+    raw, force = torch.randn(5, 2, 2, 8, 12), torch.randn(5, 1, 8, 12)
+    encoded = ((raw - torch.tensor([1.0, 2.0]).view(2, 1, 1)) / 2.0).flatten(1, 2)
+    with torch.no_grad():
+        output = predictor.model(torch.cat([encoded, (force - 3.0) / 4.0], 1))
+    expected = output.unflatten(1, (3, 1)) * 300.0 + 1e5
+    loaded = load(save(tmp_path, predictor))
+    torch.testing.assert_close(loaded.predict(raw, None, force), expected)
+    named = {"density": raw[:, :, 0], "pressure": raw[:, :, 1], "force": force[:, 0]}
+    torch.testing.assert_close(loaded.predict(named)["pressure"], expected[:, :, 0])
+    wanted = r"expected constants of shape \(batch=5, channel=1 \[force\], 8, 12\); given: None"
+    with pytest.raises(UserError, match=wanted):
+        loaded.predict(raw)
+    with pytest.raises(UserError, match="the model takes no constants"):
+        make(META).predict(raw, None, force)
 
 
 def test_a_fresh_process_predicts_from_the_file_alone(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def make_data(meta, samples=7, space=(6, 5), seed=0):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(samples, meta.steps_in, len(meta.inputs), *space, generator=generator)
     y = torch.randn(samples, meta.steps_out, len(meta.outputs), *space, generator=generator)
-    index = torch.stack([torch.arange(samples) + 100, torch.zeros(samples, dtype=torch.int64)], dim=1)
+    index = torch.tensor([0, 100, 0, 1]) + torch.arange(samples)[:, None] * torch.tensor([0, 1, 0, 0])
     return FieldSample(x, y, time=torch.ones(samples), index=index)
 
 
@@ -161,7 +161,7 @@ def test_best_median_and_worst_are_found_with_their_fields_and_provenance():
     for example in evaluation.examples:
         np.testing.assert_array_equal(example.x, data.x[example.position])
         np.testing.assert_array_equal(example.target, data.y[example.position])
-        assert example.index == (100 + example.position, 0)
+        assert example.index == (0, 100 + example.position, 0, 1)
     assert evaluation.worst(2) == [
         {"position": 2, "sample": 102, "first_frame": 0, "relative_l2": pytest.approx(0.9)},
         {"position": 7, "sample": 107, "first_frame": 0, "relative_l2": pytest.approx(0.8)},

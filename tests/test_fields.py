@@ -8,21 +8,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from katops.errors import UserError
-from katops.fields import BOUNDARIES, GRIDS, Axis, Channel, FieldMeta, normalise_boundary
+from katops.fields import BOUNDARIES, COORDINATES, GRIDS, Axis, Channel, FieldMeta, FieldSample, normalise_boundary
 
 side = st.sampled_from([name for name in BOUNDARIES if name != "periodic"])
 boundary = st.one_of(st.just(("periodic", "periodic")), st.tuples(side, side))
-axis = st.builds(
-    Axis,
-    name=st.sampled_from("xyz"),
-    grid=st.sampled_from(GRIDS),
-    lower=st.floats(-10, 0),
-    upper=st.floats(0.5, 10),
-    boundary=boundary,
-    unit=st.sampled_from(["", "m"]),
+even = {"name": st.sampled_from("xyz"), "lower": st.floats(-10, 0), "upper": st.floats(0.5, 10), "boundary": boundary}
+even_axis = st.builds(
+    Axis, grid=st.sampled_from([name for name in GRIDS if name != "uneven"]), unit=st.sampled_from(["", "m"]), **even
 )
-channels = st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=4, unique=True).map(
-    lambda names: tuple(Channel(name, "Pa") for name in names)
+points = st.lists(st.floats(0, 0.5), min_size=2, max_size=5, unique=True).map(sorted)
+uneven_axis = st.builds(Axis, grid=st.just("uneven"), points=points, **even)
+names = st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=4, unique=True)
+component = st.lists(st.integers(0, 2), max_size=2)
+channels = st.builds(
+    lambda names, component, shift: tuple(Channel(name, "Pa", "v", component, shift) for name in names),
+    names,
+    component,
+    st.lists(st.sampled_from([0.0, 0.5]), max_size=2),
 )
 
 
@@ -33,20 +35,24 @@ channels = st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=4, uni
         name=st.just("set"),
         inputs=channels,
         outputs=channels,
-        axes=st.lists(axis, min_size=1, max_size=3).map(tuple),
+        axes=st.lists(even_axis | uneven_axis, min_size=1, max_size=3).map(tuple),
         steps_in=st.integers(1, 4),
         steps_out=st.integers(1, 4),
         time_step=st.none() | st.floats(1e-3, 1.0),
+        constants=st.just(()) | st.just((Channel("a name that is not drawn"),)),
+        scalars=channels,
+        coordinates=st.sampled_from(COORDINATES),
+        licence=st.sampled_from(["", "CC BY 4.0"]),
     )
 )
 def test_a_meta_survives_json(meta: FieldMeta) -> None:
     assert FieldMeta.from_dict(json.loads(json.dumps(meta.to_dict()))) == meta
-    assert meta.in_channels == meta.steps_in * len(meta.inputs)
+    assert meta.in_channels == meta.steps_in * len(meta.inputs) + len(meta.constants)
     assert meta.out_channels == meta.steps_out * len(meta.outputs)
 
 
 @settings(deadline=None, max_examples=50)
-@given(axis, st.integers(2, 50))
+@given(even_axis, st.integers(2, 50))
 def test_grid_points_are_equidistant_and_inside(axis: Axis, size: int) -> None:
     points = axis.coordinates(size)
     step = (axis.upper - axis.lower) / (size - 1 if axis.grid == "nodes" else size)
@@ -96,3 +102,40 @@ def test_channels_are_named_once() -> None:
         FieldMeta("set", (Channel("u"), Channel("u")), (Channel("v"),), (Axis("x"),))
     with pytest.raises(UserError, match="1 to 3 spatial axes"):
         FieldMeta("set", (Channel("u"),), (Channel("v"),), ())
+
+
+def test_an_uneven_axis_has_its_points_and_no_others() -> None:
+    axis = Axis("r", grid="uneven", points=(0.0, 0.1, 1.0))
+    np.testing.assert_array_equal(axis.coordinates(3), [0.0, 0.1, 1.0])
+    with pytest.raises(UserError, match="axis 'r' has 3 uneven points; asked for: 4"):
+        axis.coordinates(4)
+
+
+@pytest.mark.parametrize("options", [{"grid": "uneven"}, {"grid": "nodes", "points": (0.0, 1.0)}])
+def test_points_belong_to_uneven_grids_and_to_no_others(options: dict) -> None:
+    with pytest.raises(UserError, match="grid 'uneven' needs points, and the other grids have none"):
+        Axis("r", **options)
+
+
+def test_unknown_coordinates_are_refused() -> None:
+    with pytest.raises(UserError, match="unknown coordinates 'spheric'; did you mean 'spherical'"):
+        FieldMeta("set", (Channel("u"),), (), (Axis("x"),), coordinates="spheric")
+
+
+def test_a_stencil_sees_zero_normal_derivatives_where_the_data_name_no_condition() -> None:
+    axes = (Axis("x", boundary=("wall", "open")), Axis("y", boundary=("none", "dirichlet")))
+    meta = FieldMeta("set", (Channel("u"),), (), axes)
+    assert meta.boundary == (("wall", "open"), ("none", "dirichlet"))
+    assert meta.stencil_boundary == (("neumann", "neumann"), ("neumann", "dirichlet"))
+
+
+def test_a_description_from_before_constants_were_known_is_read() -> None:
+    meta = FieldMeta("set", (Channel("u"),), (Channel("u"),), (Axis("x"),))
+    old = {key: value for key, value in meta.to_dict().items() if key not in ("constants", "scalars", "coordinates")}
+    old["inputs"] = [{"name": "u", "unit": ""}]
+    assert FieldMeta.from_dict(old) == meta
+
+
+def test_a_function_reaches_every_tensor_of_a_sample() -> None:
+    sample = FieldSample(x=1, time=2, constants=3, scalars_out=4)
+    assert sample.map(lambda value: 10 * value) == FieldSample(x=10, time=20, constants=30, scalars_out=40)

@@ -22,6 +22,9 @@ Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0.0, le=1.0)]
 """A number of samples (integer) or a fraction of them (0.0 to 1.0)."""
 
 
+GridName = Literal["cell_centres", "nodes", "periodic_nodes"]
+
+
 class WindowConfig(Section):
     """Which frames of a trajectory form an input and a target (``katops.data.windows``)."""
 
@@ -33,8 +36,12 @@ class WindowConfig(Section):
 
 
 class SplitConfig(Section):
-    """How the samples of ``data.file`` are shared out; integers count samples, fractions are shares."""
+    """How the samples of ``data.file`` are shared out; integers count samples, fractions are shares.
 
+    ``preset`` takes the sizes and the order of a paper instead (``katops.data.splits.PRESETS``).
+    """
+
+    preset: str | None = None
     train: Share | None = None
     validation: Share = 0.1
     test: Share | None = None
@@ -59,23 +66,34 @@ class GenerateConfig(BaseModel):
 class DataConfig(Section):
     """Where the samples are and what their arrays mean.
 
-    Files in the katops layout describe themselves; ``inputs`` and ``outputs`` then select channels. For any other HDF5
-    file the keys from ``inputs`` to ``time_step`` are the description.
+    ``file`` and each of ``validation_files`` and ``test_files`` is a file, a folder or a pattern such as
+    ``data/*.hdf5``. Published layouts describe themselves; ``inputs``, ``outputs`` and ``constants`` then select
+    channels. For any other file the keys from ``format`` to ``time_step`` are the description.
     """
 
     file: str
+    validation_files: list[str] = Field(default_factory=list)
     test_files: list[str] = Field(default_factory=list)
     generate: GenerateConfig | None = None
+    format: str | None = None
     inputs: list[str] | None = None
     outputs: list[str] | None = None
-    axes: list[str] | None = None
+    constants: list[str] | None = None
+    parameters: list[str] | None = None
+    channels: dict[str, list[str]] | None = None
+    axes: list[str] | dict[str, list[str]] | None = None
     boundary: str | list[str | list[str]] | None = None
-    grid: Literal["cell_centres", "nodes", "periodic_nodes"] | None = None
+    grid: GridName | list[GridName] | None = None
+    domain: list[Annotated[list[float], Field(min_length=2, max_length=2)]] | None = None
     time_step: Annotated[float, Field(gt=0.0)] | None = None
     window: WindowConfig = WindowConfig()
-    subsample: PositiveInt = 1
+    subsample: PositiveInt | list[PositiveInt] = 1
+    subsample_method: Literal["stride", "block_mean", "spectral"] = "stride"
+    crop: list[Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)] | None] | None = None
+    exclude: list[NonNegativeInt] = Field(default_factory=list)
     split: SplitConfig = SplitConfig()
     normalizer: Literal["standard", "none"] = "standard"
+    memory: Literal["auto", "ram", "file"] = "auto"
     workers: NonNegativeInt = 0
 
 
@@ -110,7 +128,12 @@ class RunConfig(BaseRunConfig):
                 f"{locate(('train', 'batch_size'))} is {train.batch_size}, more than the {split.train} samples of "
                 f"data.split.train; make the batch smaller or the split larger"
             )
-        if train.early_stopping is not None and split.validation == 0:
+        if split.preset is not None and (split.train is not None or split.test is not None or split.validation != 0.1):
+            raise UserError(
+                f"{locate(('data', 'split', 'preset'))} is {split.preset!r}, which fixes the sizes; drop train, "
+                f"validation and test beside it"
+            )
+        if train.early_stopping is not None and split.validation == 0 and not data.validation_files:
             raise UserError(
                 f"{locate(('train', 'early_stopping'))} needs validation samples, but data.split.validation is 0; "
                 f"give some or drop early_stopping"

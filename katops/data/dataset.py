@@ -1,8 +1,8 @@
-"""Windows of a file as a torch dataset."""
+"""Windows of one or many files as a torch dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,69 +10,101 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from katops.data.hdf5 import FieldFile
-from katops.data.layout import ChannelArray, FileLayout, subsampled_axis
+from katops.data.layout import FileLayout
+from katops.data.many_files import check_alike, check_finite_numbers, scalars_table, time_steps, times_table
+from katops.data.reading.reader import FieldReader, Request
+from katops.data.resample import Resample
 from katops.data.windows import Window, WindowIndex, index_windows
 from katops.errors import UserError
-from katops.fields import FieldSample
+from katops.fields import FieldMeta, FieldSample
 
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
+Allocate = Callable[..., Tensor]
+"""``allocate(shape, dtype=dtype)`` -> a tensor with arbitrary contents, as ``torch.empty``."""
+
 
 class FieldDataset(Dataset):
-    """Windows of every sample of a file, numbered as in :class:`~katops.data.windows.WindowIndex`.
+    """Windows of every sample, numbered as in :class:`~katops.data.windows.WindowIndex`.
 
-    A steady problem has one window per sample. Channels without a time axis are repeated in every frame of a window; if
-    all inputs are such channels (an initial condition, a coefficient) while outputs move, they belong to frame 0, and
-    every sample has the one window that starts there.
+    Samples (trajectories) are counted over all files, file after file, and may differ in length. A steady problem has
+    one window per sample. Channels without a time axis are repeated in every frame of a window; if all inputs are such
+    channels (an initial condition, a coefficient) while outputs move, they belong to frame 0, and every sample has the
+    one window that starts there.
 
     Reading is lazy and safe in worker processes under fork, forkserver and spawn.
 
     Args:
-        layout: the parsed file.
+        layouts: the parsed file, or several with the same channels and grid.
         window: frames of input and target; only the default makes sense for a steady problem.
-        subsample: keep every ``subsample``-th grid point along each axis.
+        resample: fewer grid points; ``None`` keeps all.
         dtype: ``torch.float32`` or ``torch.float64``.
         allow_nonfinite: hand out NaN and infinity instead of raising.
+        exclude: samples that are left out on purpose, because they are damaged or too short. The others keep their
+            numbers, so that a split of the samples stays what it is; an excluded sample has no windows.
+        memory, memory_budget: what is kept in memory, see :class:`~katops.data.reading.reader.FieldReader`.
 
     Attributes:
-        meta: the description of what is handed out: window, time step between handed-out frames and kept grid points.
+        layouts: the files.
+        reader: reads from them.
+        n_samples: samples of all files, the excluded ones counted.
+        meta: the description of what is handed out: window, time step between handed-out frames (``None`` where it is
+            uneven or not that of all files) and grid points after resampling.
         space: sizes of the spatial axes that are handed out.
 
     Raises:
-        UserError: the window is longer than the trajectories or asks a steady problem for frames; ``subsample`` does
-            not fit the grid.
+        UserError: the files do not belong together; the window is longer than a trajectory or asks a steady problem for
+            frames; ``resample`` does not fit the grid; a parameter, time or scalar is not finite; see also
+            :class:`~katops.data.reading.reader.FieldReader`.
     """
 
     def __init__(
         self,
-        layout: FileLayout,
+        layouts: FileLayout | Sequence[FileLayout],
         *,
         window: Window | None = None,
-        subsample: int = 1,
+        resample: Resample | None = None,
         dtype: torch.dtype = torch.float32,
         allow_nonfinite: bool = False,
+        exclude: Sequence[int] = (),
+        memory: str = "auto",
+        memory_budget: int | None = None,
     ) -> None:
         if dtype not in _DTYPES:
             raise UserError(f"dtype {dtype} cannot be read; allowed: torch.float32, torch.float64")
-        if not isinstance(subsample, int) or subsample < 1:
-            raise UserError(f"data.subsample must be an integer of at least 1; given: {subsample!r}")
-        self.layout = layout
+        self.layouts = (layouts,) if isinstance(layouts, FileLayout) else tuple(layouts)
+        if not self.layouts:
+            raise UserError("there is no file to read")
+        check_alike(self.layouts)
         self.window = window or Window()
         self.dtype = dtype
         self.allow_nonfinite = allow_nonfinite
-        self.windows = _index(layout, self.window)
-        self.file = FieldFile(layout, subsample=subsample, dtype=_DTYPES[dtype], frames=self.window.span)
-        axes = [subsampled_axis(a, n, subsample) for a, n in zip(layout.meta.axes, layout.space, strict=True)]
-        step = layout.meta.time_step
-        self.meta = replace(
-            layout.meta,
-            axes=tuple(axes),
-            steps_in=self.window.n_in,
-            steps_out=self.window.n_out,
-            time_step=None if step is None else step * self.window.every,
+        self._first_samples = np.cumsum([0, *(layout.n_samples for layout in self.layouts)])
+        self.n_samples = int(self._first_samples[-1])
+        self._included = _included(self.n_samples, exclude)
+        if not allow_nonfinite:
+            check_finite_numbers(self.layouts, self._included)
+        self.windows = self._index()
+        self.resample = (resample or Resample()).on(self.layout.meta.axes, self.layout.space)
+        self.reader = FieldReader(
+            self.layouts,
+            resample=self.resample,
+            dtype=_DTYPES[dtype],
+            frames=self.window.span if self.layout.outputs else self.window.input_span,
+            memory=memory,
+            memory_budget=memory_budget,
         )
-        self.space = self.file.space
+        self.space = self.reader.space
+        self.meta = self._describe()
+        self._parameters = np.concatenate([layout.parameters for layout in self.layouts])
+        self._time_steps = time_steps(self.layouts)
+        self._times = times_table(self.layouts)
+        self._scalars = scalars_table(self.layouts)
+
+    @property
+    def layout(self) -> FileLayout:
+        """The first file."""
+        return self.layouts[0]
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -82,56 +114,182 @@ class FieldDataset(Dataset):
         position = index + len(self) if index < 0 else index
         return self.__getitems__([position]).map(lambda values: values[0])
 
-    def __getitems__(self, indices: Sequence[int]) -> FieldSample:
-        """A batch of windows, read into one tensor for x and one for y.
+    def __getitems__(self, indices: Sequence[int] | np.ndarray) -> FieldSample:
+        """A batch of windows; see :meth:`read`."""
+        return self.read(indices)
+
+    def read(self, indices: Sequence[int] | np.ndarray, allocate: Allocate = torch.empty) -> FieldSample:
+        """A batch of windows, read from the files straight into one tensor for x, one for y and one for the constants.
+
+        Args:
+            indices: (b,) numbers of windows, in any order.
+            allocate: makes these tensors.
 
         Raises:
-            UserError: a value is not finite, or the file changed or is damaged.
+            UserError: a value is not finite, or a file changed or is damaged.
             IndexError: there is no such window.
         """
-        samples, starts = self.windows.locate(np.asarray(indices))
-        window = self.window
-        x = self._read(self.layout.inputs, samples, starts, window.n_in)
-        y = None
-        if self.layout.outputs:
-            y = self._read(self.layout.outputs, samples, starts + window.target_offset, window.n_out)
-        return FieldSample(
-            x=x,
-            y=y,
-            time=self._lead_time(len(samples)),
-            parameters=torch.from_numpy(self.file.read_parameters(samples)) if self.layout.parameters else None,
-            index=torch.from_numpy(np.stack([samples, starts], axis=1)),
-        )
+        return self._read(*self.locate(indices), self.window, allocate)
+
+    def prefetch(self, indices: Sequence[int] | np.ndarray) -> None:
+        """Ask the operating system to get the bytes of these windows ready, unless they are; returns at once."""
+        if self.reader.wants_prefetch():
+            self.reader.prefetch(*self._requests(*self.locate(indices), self.window))
+
+    def locate(self, flat: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Numbers of windows -> (file, sample within the file, first frame), int64 each.
+
+        Raises:
+            IndexError: there is no such window.
+        """
+        samples, starts = self.windows.locate(np.asarray(flat, dtype=np.int64))
+        files, within = self._within_files(samples)
+        return files, within, starts
 
     def of_samples(self, samples: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Indices of all windows of some samples, such as a part of a :class:`~katops.data.loader.Split`."""
-        return self.windows.of_samples(np.asarray(samples))
+        """Numbers of all windows of some samples (counted over all files), such as a part of a
+        :class:`~katops.data.splits.Split`; excluded samples have none.
+        """
+        return self.windows.of_samples(np.asarray(samples, dtype=np.int64))
 
-    def _read(self, arrays: Sequence[ChannelArray], samples: np.ndarray, starts: np.ndarray, steps: int) -> Tensor:
-        values = torch.empty((len(samples), steps, len(arrays), *self.space), dtype=self.dtype)
-        self.file.read(arrays, samples, starts, steps, self.window.every, out=values.numpy())
+    def trajectory(self, sample: int) -> FieldSample:
+        """The whole trajectory of a sample (counted over all files), without a batch axis, to compare a rollout with.
+
+        x holds the first ``n_in`` of every ``window.every``-th frame, y all later ones; ``gap`` and ``stride`` play no
+        role. A steady sample is its only window.
+
+        Raises:
+            UserError: the sample is excluded.
+            IndexError: there is no such sample.
+        """
+        if not 0 <= sample < self.n_samples:
+            raise IndexError(f"sample {sample} is outside 0 to {self.n_samples - 1}")
+        if not self._included[sample]:
+            raise UserError(f"sample {sample} is excluded; there is no trajectory to hand out")
+        files, samples = self._within_files(np.array([sample]))
+        n_out = 1
+        if self.layout.time_dependent:
+            frames = int(self.layouts[files[0]].frames[samples[0]])
+            # Only where there are no outputs to read can the trajectory end with the input.
+            n_out = max(1, (frames - 1) // self.window.every + 1 - self.window.n_in)
+        window = replace(self.window, n_out=n_out, gap=0)
+        return self._read(files, samples, np.zeros(1, np.int64), window, torch.empty).map(lambda values: values[0])
+
+    def _read(
+        self, files: np.ndarray, samples: np.ndarray, starts: np.ndarray, window: Window, allocate: Allocate
+    ) -> FieldSample:
+        requests = self._requests(files, samples, starts, window)
+        tensors = {}
+        for number, request in enumerate(requests):
+            shape = (len(files), request.steps, len(self.reader.channels(request.kind)), *self.space)
+            tensors[request.kind] = allocate(shape, dtype=self.dtype)
+            requests[number] = replace(request, out=tensors[request.kind].numpy())
+        self.reader.read(*requests)
         if not self.allow_nonfinite:
-            self.file.check_finite(values.numpy(), arrays, samples)
-        return values
+            for request in requests:
+                self.reader.check_finite(request)
+        constants = tensors.get("constants")
+        return FieldSample(
+            x=tensors["inputs"],
+            y=tensors.get("outputs"),
+            time=self._lead_time(files, samples, starts, window),
+            parameters=self._tensor(self._parameters[self._first_samples[files] + samples]),
+            index=torch.from_numpy(np.stack([files, samples, starts, np.full_like(starts, window.every)], axis=1)),
+            constants=None if constants is None else constants[:, 0],
+            **self._per_frame(files, samples, requests),
+        )
 
-    def _lead_time(self, size: int) -> Tensor | None:
-        step = self.layout.meta.time_step
-        return None if step is None else torch.full((size,), self.window.lead * step, dtype=self.dtype)
+    def _requests(self, files: np.ndarray, samples: np.ndarray, starts: np.ndarray, window: Window) -> list[Request]:
+        """What to read for windows that start at ``starts``, without the memory to read into."""
+        # The output of a steady problem belongs to the same moment as its input.
+        targets = starts + window.target_offset if self.layout.time_dependent else starts
+        requests = [Request("inputs", files, samples, starts, window.n_in, window.every)]
+        if self.layout.outputs:
+            requests.append(Request("outputs", files, samples, targets, window.n_out, window.every))
+        if self.layout.constants:
+            requests.append(Request("constants", files, samples, starts))
+        return requests
+
+    def _per_frame(self, files: np.ndarray, samples: np.ndarray, requests: Sequence[Request]) -> dict[str, Tensor]:
+        """Times and scalars of the frames that were read."""
+        found = {}
+        tables = {"times": self._times, "scalars": self._scalars}
+        for request in requests:
+            if request.kind == "constants":
+                continue
+            frames = request.starts[:, None] + request.every * np.arange(request.steps)
+            for name, table in tables.items():
+                if table is not None:
+                    key = f"{name}_{request.kind.removesuffix('puts')}"
+                    found[key] = self._tensor(table.at(files, samples, frames))
+        return found
+
+    def _lead_time(self, files: np.ndarray, samples: np.ndarray, starts: np.ndarray, window: Window) -> Tensor | None:
+        """Time from the last input to the last target, which need not be in the file; ``None`` where it is unknown."""
+        steps = self._time_steps[files]
+        if not np.isnan(steps).any():
+            return self._tensor(window.lead * steps)
+        if self._times is None or not self.layout.outputs:
+            return None
+        ends = starts[:, None] + window.input_span - 1 + np.array([0, window.lead])
+        return self._tensor(np.diff(self._times.at(files, samples, ends))[:, 0])
+
+    def _tensor(self, values: np.ndarray) -> Tensor | None:
+        """Numbers in the data set's element type; ``None`` where there are none."""
+        return torch.from_numpy(values).to(self.dtype) if values.shape[-1] else None
+
+    def _within_files(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        files = np.searchsorted(self._first_samples, samples, side="right") - 1
+        return files, samples - self._first_samples[files]
+
+    def _describe(self) -> FieldMeta:
+        meta = self.layout.meta
+        steps = time_steps(self.layouts) * self.window.every
+        channels = {
+            kind: tuple(map(self.resample.channel, getattr(meta, kind))) for kind in ("inputs", "outputs", "constants")
+        }
+        return replace(
+            meta,
+            **channels,
+            axes=self.resample.axes(meta.axes, self.layout.space),
+            steps_in=self.window.n_in,
+            steps_out=self.window.n_out,
+            time_step=float(steps[0]) if np.allclose(steps, steps[0], rtol=1e-6, atol=0.0) else None,
+        )
+
+    def _index(self) -> WindowIndex:
+        one_each = self._included.astype(np.int64)
+        if not self.layout.time_dependent:
+            if self.window != Window():
+                raise UserError(
+                    f"{self.layout.path}: no channel has a time axis, so the window must be n_in 1, n_out 1, gap 0, "
+                    f"stride 1, every 1; given: n_in {self.window.n_in}, n_out {self.window.n_out}, gap "
+                    f"{self.window.gap}, stride {self.window.stride}, every {self.window.every}"
+                )
+            return WindowIndex(one_each)
+        index = index_windows(
+            self.window,
+            np.concatenate([layout.frames for layout in self.layouts]),
+            inputs_only=not self.layout.outputs,
+            included=self._included,
+            name=self._name,
+        )
+        moving_inputs = any(array.has_time for array in self.layout.inputs)
+        return index if moving_inputs else WindowIndex(one_each)
+
+    def _name(self, sample: int) -> str:
+        file, within = self._within_files(np.array([sample]))
+        counted = f" (sample {sample} of all files)" if len(self.layouts) > 1 else ""
+        return f"sample {within[0]} of {self.layouts[file[0]].path}{counted}"
 
 
-def _index(layout: FileLayout, window: Window) -> WindowIndex:
-    one_each = np.ones(layout.n_samples, dtype=np.int64)
-    if not layout.time_dependent:
-        if window != Window():
-            raise UserError(
-                f"{layout.path}: no channel has a time axis, so the window must be n_in 1, n_out 1, gap 0, stride 1, "
-                f"every 1; given: n_in {window.n_in}, n_out {window.n_out}, gap {window.gap}, stride {window.stride}, "
-                f"every {window.every}"
-            )
-        return WindowIndex(one_each)
-    try:
-        index = index_windows(window, one_each * layout.n_frames, inputs_only=not layout.outputs)
-    except UserError as error:
-        raise UserError(f"{layout.path}: {error}") from None
-    moving_inputs = any(array.has_time for array in layout.inputs)
-    return index if moving_inputs else WindowIndex(one_each)
+def _included(n_samples: int, exclude: Sequence[int]) -> np.ndarray:
+    """(n_samples,) bool."""
+    included = np.ones(n_samples, dtype=bool)
+    for sample in exclude:
+        if not isinstance(sample, int | np.integer) or isinstance(sample, bool) or not 0 <= sample < n_samples:
+            raise UserError(f"exclude names sample {sample!r}; the samples are numbered 0 to {n_samples - 1}")
+        included[sample] = False
+    if not included.any():
+        raise UserError(f"exclude leaves none of the {n_samples} samples")
+    return included

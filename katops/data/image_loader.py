@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from katops.data.images import ImageSet
-from katops.data.loader import BatchLoader, EpochSampler
+from katops.data.loader import BatchLoader
+from katops.data.order import EpochSampler
 from katops.errors import UserError
 
 

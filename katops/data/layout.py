@@ -1,15 +1,15 @@
-"""What a data file holds, once its layout is understood: arrays per channel, axes, times, parameters."""
+"""What a data file means, once its format is understood: arrays per channel, axes, times, parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
+from katops.data.storage import StoredArray
 from katops.errors import UserError
 from katops.fields import Axis, Boundary, Channel, FieldMeta, normalise_boundary
 
@@ -20,134 +20,158 @@ class Statement:
 
     inputs: tuple[str, ...] | None = None
     outputs: tuple[str, ...] | None = None
+    constants: tuple[str, ...] | None = None
+    parameters: tuple[str, ...] | None = None
+    channels: Mapping[str, tuple[str, ...]] | None = None
     boundary: Boundary | None = None
     grid: str | Sequence[str] | None = None
-    axes: tuple[str, ...] | None = None
+    domain: tuple[tuple[float, float], ...] | None = None
+    axes: tuple[str, ...] | Mapping[str, tuple[str, ...]] | None = None
     time_step: float | None = None
+    format: str | None = None
 
 
 @dataclass(frozen=True)
 class ChannelArray:
-    """One stored channel: (N, \\*space), or (N, T, \\*space) where ``has_time``.
+    """One scalar channel and where its numbers are stored.
 
     Attributes:
         name: name of the channel.
-        dataset: path of the array inside the file.
+        datasets: path of the array; one path per sample in files that store each sample in a group of its own.
         dtype: element type as stored, in numpy's spelling (``"<f4"``, ``"|b1"``).
-        shape: shape as stored.
-        has_time: whether the second axis is time.
+        axes: what each stored axis is, in the order of storage: "sample", "time", the name of a spatial axis, or
+            "channel" for an axis of components. An axis that is missing is one along which the values do not change; a
+            sample axis is also missing where ``datasets`` has an entry per sample.
+        shape: as stored (of the first sample's array; only the time axis may differ in the others).
+        component: the index along each "channel" axis, in order.
         unit: "" where unknown or dimensionless.
-        chunks: chunk shape, ``None`` where the array is stored contiguously.
+        quantity, place, shift: see :class:`katops.fields.Channel` (``place`` is its ``component``).
+        scale, offset: physical value = scale * stored value + offset (packed netCDF).
+        missing: stored value that means "no value", read as NaN.
     """
 
     name: str
-    dataset: str
+    datasets: tuple[str, ...]
     dtype: str
+    axes: tuple[str, ...]
     shape: tuple[int, ...]
-    has_time: bool
+    component: tuple[int, ...] = ()
     unit: str = ""
-    chunks: tuple[int, ...] | None = None
+    quantity: str = ""
+    place: tuple[int, ...] = ()
+    shift: tuple[float, ...] = ()
+    scale: float = 1.0
+    offset: float = 0.0
+    missing: float | None = None
 
     @property
-    def space(self) -> tuple[int, ...]:
-        """Sizes of the spatial axes."""
-        return self.shape[2:] if self.has_time else self.shape[1:]
+    def has_time(self) -> bool:
+        """Whether the channel changes in time."""
+        return "time" in self.axes
 
     @property
     def channel(self) -> Channel:
-        """Name and unit."""
-        return Channel(self.name, self.unit)
+        """Name, unit and place in a vector or tensor."""
+        return Channel(self.name, self.unit, self.quantity, self.place, self.shift)
+
+    def size(self, axis: str) -> int | None:
+        """Points along an axis; ``None`` where the channel does not have it."""
+        return self.shape[self.axes.index(axis)] if axis in self.axes else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FileLayout:
     """A parsed data file. Two layouts are equal where the files agree in everything but their name and date.
 
     Attributes:
         path: the file.
+        container: how it is stored, one of :data:`.storage.CONTAINERS`.
         format: name of the recognised format.
         meta: channels, axes, parameters; one frame in, one frame out (windows are chosen later).
-        inputs, outputs: the arrays, in the order of ``meta.inputs`` and ``meta.outputs``; ``outputs`` is empty where
+        inputs, outputs, constants: the arrays, in the order of ``meta.inputs`` and so on; ``outputs`` is empty where
             the file is only to be predicted from.
-        parameters: paths of the (N,) arrays, in the order of ``meta.parameters``.
-        n_samples: N.
-        n_frames: T; 1 for steady problems.
+        frames: (N,) int64, frames of each sample; 1 for steady problems.
         space: sizes of the spatial axes.
-        first_time: time of frame 0, in ``meta.time_unit``.
+        times: (T,) or (N, T) float64, T the longest trajectory, in ``meta.time_unit``; ``None`` for steady problems.
+        parameters: (N, number of parameters) float64.
+        scalars: (1 or N, T, number of scalars) float64; ``None`` where there are none.
         attributes: root attributes as plain values.
+        storage: how the arrays of the channels are stored, by path.
+        notes: sentences about what is remarkable: what was corrected, ignored or assumed.
         stamp: (bytes, modification time in ns) when the file was parsed; a reader refuses a file that changed since.
     """
 
-    path: Path = field(compare=False)
+    path: Path
+    container: str
     format: str
     meta: FieldMeta
     inputs: tuple[ChannelArray, ...]
     outputs: tuple[ChannelArray, ...]
-    parameters: tuple[str, ...]
-    n_samples: int
-    n_frames: int
+    frames: np.ndarray
     space: tuple[int, ...]
-    first_time: float = 0.0
+    parameters: np.ndarray
+    constants: tuple[ChannelArray, ...] = ()
+    times: np.ndarray | None = None
+    scalars: np.ndarray | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
-    stamp: tuple[int, int] = field(default=(0, 0), compare=False)
+    storage: dict[str, StoredArray] = field(default_factory=dict, repr=False)
+    notes: tuple[str, ...] = ()
+    stamp: tuple[int, int] = (0, 0)
+
+    @property
+    def n_samples(self) -> int:
+        """N."""
+        return len(self.frames)
 
     @property
     def time_dependent(self) -> bool:
-        """Whether any channel has a time axis."""
+        """Whether any input or output has a time axis."""
         return any(array.has_time for array in (*self.inputs, *self.outputs))
 
+    @property
+    def arrays(self) -> tuple[ChannelArray, ...]:
+        """Every channel once: inputs, outputs, constants."""
+        return tuple(dict.fromkeys((*self.inputs, *self.outputs, *self.constants)))
 
-def check_array(path: Path, name: str, dataset: Any) -> h5py.Dataset:
-    """The dataset itself, after checking that it holds real numbers that were written.
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FileLayout):
+            return NotImplemented
+        names = [entry.name for entry in fields(self) if entry.name not in ("path", "stamp", "storage")]
+        return all(_equal(getattr(self, name), getattr(other, name)) for name in names)
+
+    __hash__ = None
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.array_equal(one, other, equal_nan=True)
+    return type(one) is type(other) and one == other
+
+
+def check_array(path: Path, array: StoredArray) -> StoredArray:
+    """The array itself, after checking that it holds real numbers that were written.
 
     Raises:
-        UserError: it is a group, its elements are complex, compound or text, it holds no sample, or nothing was ever
-            written into it (a reader would get zeros).
+        UserError: its elements are complex, compound or text, it holds no sample, or nothing was ever written into it
+            (a reader would get zeros).
     """
-    if not isinstance(dataset, h5py.Dataset):
-        raise UserError(f"{path}: {name!r} is a group, not an array; name one of the arrays in it")
-    if dataset.dtype.kind not in "biuf":
+    if not array.is_real:
+        kind = array.attributes.get("type", np.dtype(array.dtype).name)
         raise UserError(
-            f"{path}: array {name!r} holds {dataset.dtype} values; only real numbers (bool, integer, float) are read, "
-            f"so store the parts of a complex or compound value as separate arrays"
+            f"{path}: array {array.name!r} holds {kind} values; only real numbers (bool, integer, float) are read, so "
+            f"store the parts of a complex or compound value as separate arrays"
         )
-    if not dataset.shape or 0 in dataset.shape:
-        raise UserError(f"{path}: array {name!r} has shape {dataset.shape}; there is no sample in it")
-    stored_elsewhere = dataset.is_virtual or dataset.external
-    if not stored_elsewhere and dataset.id.get_storage_size() == 0:
-        raise UserError(f"{path}: array {name!r} was created but never written; the file is incomplete, make it again")
-    return dataset
-
-
-def members(group: h5py.Group) -> dict[str, h5py.HLObject]:
-    """The items of a group by name; ``group.items()`` would give ``None`` for those that are damaged.
-
-    Raises:
-        KeyError: an item is damaged or its link leads nowhere.
-    """
-    return {name: group[name] for name in group}
-
-
-def plain_value(value: Any) -> Any:
-    """An HDF5 attribute as str, int, float, bool, list or ``None``."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace")
-    if isinstance(value, np.ndarray):
-        return [plain_value(item) for item in value.tolist()]
-    if isinstance(value, np.generic):
-        return plain_value(value.item())
-    if isinstance(value, str | int | float | bool):
-        return value
-    return None if isinstance(value, h5py.Empty) else str(value)
-
-
-def attributes_of(item: h5py.HLObject) -> dict[str, Any]:
-    """All attributes of a file, group or array as plain values."""
-    return {name: plain_value(value) for name, value in item.attrs.items()}
+    if not array.shape or 0 in array.shape:
+        raise UserError(f"{path}: array {array.name!r} has shape {array.logical_shape}; there is no sample in it")
+    if array.nothing_written:
+        raise UserError(
+            f"{path}: array {array.name!r} was created but never written; the file is incomplete, make it again"
+        )
+    return array
 
 
 def restate_axes(axes: Sequence[Axis], statement: Statement) -> tuple[Axis, ...]:
-    """Axes with the stated boundary and grid in place of their own.
+    """Axes with the stated boundary, grid and domain in place of their own.
 
     Raises:
         UserError: the statement does not fit the number of axes, or names something unknown.
@@ -160,7 +184,14 @@ def restate_axes(axes: Sequence[Axis], statement: Statement) -> tuple[Axis, ...]
         grids = [statement.grid] * len(axes) if isinstance(statement.grid, str) else list(statement.grid)
         if len(grids) != len(axes):
             raise UserError(f"grid {statement.grid!r} has {len(grids)} entries; give one for each of {len(axes)} axes")
-        restated = [replace(axis, grid=grid) for axis, grid in zip(restated, grids, strict=True)]
+        restated = [replace(axis, grid=grid, points=()) for axis, grid in zip(restated, grids, strict=True)]
+    if statement.domain is not None:
+        if len(statement.domain) != len(axes):
+            raise UserError(
+                f"data.domain has {len(statement.domain)} entries; give [lower, upper] for each of {len(axes)} axes"
+            )
+        ends = [tuple(map(float, pair)) for pair in statement.domain]
+        restated = [replace(axis, lower=low, upper=up) for axis, (low, up) in zip(restated, ends, strict=True)]
     return tuple(restated)
 
 
@@ -180,33 +211,3 @@ def check_roles(path: Path, inputs: Sequence[ChannelArray], outputs: Sequence[Ch
                 f"{path}: channel {array.name!r} (shape {array.shape}) is both input and output, which needs a time "
                 f"axis; if its second axis is time, say so in data.axes, e.g. axes: [sample, time, x]"
             )
-
-
-def subsampled_axis(axis: Axis, size: int, step: int) -> Axis:
-    """The axis of every ``step``-th grid point, the first one included.
-
-    Its ends are chosen such that ``coordinates`` gives exactly the points that are kept. For ``nodes`` and a step that
-    divides n - 1, and for ``periodic_nodes`` and a step that divides n, these are the old ends. Cell centres move: the
-    first kept point lies h/2 from the end instead of step * h/2, so the new lower end is lower - (step - 1) h / 2.
-
-    Raises:
-        UserError: the axis is periodic and ``step`` does not divide ``size`` (the period would be cut), or fewer than
-            two points are left.
-    """
-    if step == 1:
-        return axis
-    kept = -(-size // step)
-    if kept < 2:
-        raise UserError(f"data.subsample {step} leaves {kept} of the {size} points of axis {axis.name!r}; at least 2")
-    if axis.boundary[0] == "periodic" and axis.grid != "nodes" and size % step:
-        raise UserError(
-            f"data.subsample {step} does not divide the {size} points of the periodic axis {axis.name!r}; "
-            f"choose a divisor of {size}"
-        )
-    length = axis.upper - axis.lower
-    if axis.grid == "nodes":
-        spacing = length / (size - 1)
-        return replace(axis, upper=axis.lower + (kept - 1) * step * spacing)
-    spacing = length / size
-    lower = axis.lower - (step - 1) * spacing / 2 if axis.grid == "cell_centres" else axis.lower
-    return replace(axis, lower=lower, upper=lower + kept * step * spacing)

@@ -1,135 +1,30 @@
-"""Splits by sample, an order of samples that can be resumed, and batches."""
+"""Batches of windows: read ahead in a thread or in worker processes, shared between ranks, continued after a stop."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from katops.data.dataset import FieldDataset
+from katops.data.order import EpochSampler, RankSampler
+from katops.data.reading.buffers import BufferRing
+from katops.data.reading.read_ahead import read_ahead
 from katops.errors import UserError
 from katops.fields import FieldSample
 
-Share = int | float | None
-
-
-@dataclass(frozen=True)
-class Split:
-    """Sample numbers of each part, ascending and disjoint, int64."""
-
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
-
-
-def split(
-    n_samples: int,
-    *,
-    train: Share = None,
-    validation: Share = 0.1,
-    test: Share = 0.1,
-    seed: int = 0,
-    shuffle: bool = True,
-) -> Split:
-    """Share samples (whole trajectories) out.
-
-    The test part is taken from the end of the (shuffled) order, the validation part before it, the training part from
-    the beginning: with another number of training samples, validation and test stay what they are.
-
-    Args:
-        n_samples: samples in the file.
-        train, validation, test: an integer counts samples; a float is a share of ``n_samples``, rounded down; ``None``,
-            for one of them, takes what the others leave. Where the three are shares that add up to 1, the training
-            part takes what rounding leaves.
-        seed: of the order; the split is a pure function of the arguments.
-        shuffle: ``False`` keeps the order of the file.
-
-    Raises:
-        UserError: the parts do not fit the file, or the training part is empty.
-    """
-    shares = {"train": train, "validation": validation, "test": test}
-    sizes = {name: _size(name, share, n_samples) for name, share in shares.items()}
-    _fill(sizes, shares, n_samples)
-    total = sum(sizes.values())
-    if total > n_samples:
-        parts = " + ".join(f"{name} {size}" for name, size in sizes.items())
-        raise UserError(f"data.split needs {parts} = {total} samples, but there are {n_samples}; make a part smaller")
-    if not sizes["train"]:
-        raise UserError(f"data.split leaves no training sample of the {n_samples}; make validation or test smaller")
-    order = _permutation(n_samples, (seed,)) if shuffle else np.arange(n_samples)
-    test_from = n_samples - sizes["test"]
-    validation_from = test_from - sizes["validation"]
-    return Split(
-        train=np.sort(order[: sizes["train"]]),
-        validation=np.sort(order[validation_from:test_from]),
-        test=np.sort(order[test_from:]),
-    )
-
-
-def _size(name: str, share: Share, n_samples: int) -> int:
-    if share is None:
-        return 0
-    if isinstance(share, bool) or not isinstance(share, int | float) or share < 0:
-        raise UserError(f"data.split.{name} must be a number of samples or a share from 0.0 to 1.0; given: {share!r}")
-    if isinstance(share, int):
-        return share
-    if share > 1.0:
-        raise UserError(
-            f"data.split.{name} is {share}; a float is a share up to 1.0, a number of samples is an integer"
-        )
-    # 0.3 * 10 is 2.9999999999999996 in floating point; the share meant is 3 samples.
-    return int(share * n_samples + 1e-9)
-
-
-def _fill(sizes: dict[str, int], shares: dict[str, Share], n_samples: int) -> None:
-    """Give what is left to the part that asks for the rest."""
-    left = max(n_samples - sum(sizes.values()), 0)
-    rest = [name for name, share in shares.items() if share is None]
-    if len(rest) > 1:
-        raise UserError(f"data.split leaves {' and '.join(rest)} open; only one of them can take the rest")
-    if rest:
-        sizes[rest[0]] = left
-    elif all(isinstance(share, float) for share in shares.values()) and abs(sum(shares.values()) - 1.0) < 1e-9:
-        sizes["train"] += left
-
-
-def _permutation(size: int, key: tuple[int, ...]) -> np.ndarray:
-    """The same for ever: numpy promises to keep the raw stream of a bit generator, not that of ``permutation``."""
-    draws = np.random.PCG64(np.random.SeedSequence(key)).random_raw(size)
-    return np.argsort(draws, kind="stable")
-
-
-class EpochSampler(Sampler[int]):
-    """Indices in an order that is a pure function of (seed, epoch), so that a resumed run sees what it would have seen.
-
-    Args:
-        indices: what to draw from, each once per epoch.
-        seed: of the order.
-        shuffle: ``False`` gives the indices as they are, in every epoch.
-    """
-
-    def __init__(self, indices: Sequence[int] | np.ndarray, *, seed: int = 0, shuffle: bool = True) -> None:
-        self.indices = np.asarray(indices, dtype=np.int64)
-        self.seed = seed
-        self.shuffle = shuffle
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next pass; Lightning calls this before every epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __iter__(self) -> Iterator[int]:
-        order = self.indices
-        if self.shuffle:
-            order = order[_permutation(len(order), (self.seed, self.epoch))]
-        return iter(order.tolist())
+_POSITION = {
+    "indices": "number of windows",
+    "seed": "seed",
+    "shuffle": "shuffling",
+    "batch_size": "batch size",
+    "world_size": "number of processes",
+}
 
 
 class _ErrorsAsValues(Dataset):
@@ -152,13 +47,112 @@ class _ErrorsAsValues(Dataset):
 
 
 class BatchLoader(DataLoader):
-    """A DataLoader that raises the :class:`UserError` of a worker process with its own sentence."""
+    """A DataLoader that raises a :class:`UserError` which comes from a worker process as a value."""
+
+    def __iter__(self) -> Iterator[Any]:
+        # A generator: the order is taken when the first batch is asked for, and Lightning sets the epoch after iter().
+        yield from _raising(super().__iter__())
+
+
+class FieldLoader(BatchLoader):
+    """Batches of a :class:`~katops.data.dataset.FieldDataset`, and the position among them; see :func:`batch_loader`.
+
+    An iteration takes the epoch from the sampler when its first batch is asked for. Iterations may be nested.
+    """
+
+    def __init__(self, dataset: Dataset, **options: Any) -> None:
+        super().__init__(dataset, **options)
+        self._ring = BufferRing()
+        self._epoch = self._handed_out = 0
+        self._continues = False
+        self._passes_of_workers = 0
 
     def __iter__(self) -> Iterator[FieldSample]:
-        for batch in super().__iter__():
-            if isinstance(batch, UserError):
+        epoch = getattr(self.sampler, "epoch", 0)
+        position = self._handed_out if self._continues and epoch == self._epoch else 0
+        self._epoch, self._handed_out, self._continues = epoch, position, False
+        batches = self._from_workers(position) if self.num_workers else self._from_thread(position)
+        with closing(batches):
+            for batch in batches:
+                position += 1
+                self._epoch, self._handed_out = epoch, position
+                yield batch
+                # Its memory is used again as soon as nobody holds it.
+                del batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position: the epoch, the batches of it that were handed out, and what makes the order.
+
+        It is the same in all processes, so that the checkpoint of one of them serves all.
+        """
+        return {**self._order(), "epoch": self._epoch, "batches": self._handed_out}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue at a position: the next iteration leaves out the batches that were handed out already, unless the
+        epoch was set to another one before; all later iterations are whole.
+
+        Raises:
+            UserError: the position is that of other data, another seed, batch size or number of processes.
+        """
+        for name, ours in self._order().items():
+            if state.get(name) != ours:
+                raise UserError(
+                    f"the position in the data cannot be continued: the {_POSITION[name]} was {state.get(name)} when "
+                    f"it was saved and is {ours} now; resume with the data and settings of the saved run"
+                )
+        epoch, batches = state.get("epoch"), state.get("batches")
+        if not isinstance(epoch, int) or not isinstance(batches, int) or epoch < 0 or not 0 <= batches <= len(self):
+            raise UserError(
+                f"the saved position in the data, batch {batches!r} of epoch {epoch!r}, does not exist; an epoch has "
+                f"{len(self)} batches"
+            )
+        if hasattr(self.sampler, "set_epoch"):
+            self.sampler.set_epoch(epoch)
+        self._epoch, self._handed_out, self._continues = epoch, batches, True
+
+    def _order(self) -> dict[str, Any]:
+        """What the order of the batches depends on; Lightning may have put another sampler in place of ours."""
+        sampler = self.sampler
+        return {
+            "indices": len(getattr(sampler, "indices", sampler)),
+            "seed": getattr(sampler, "seed", None),
+            "shuffle": getattr(sampler, "shuffle", None),
+            "batch_size": self.batch_size,
+            "world_size": getattr(sampler, "num_replicas", 1),
+        }
+
+    def _from_thread(self, first: int) -> Iterator[FieldSample]:
+        dataset, ring = self.dataset, self._ring
+
+        def read(indices: list[int]) -> FieldSample:
+            batch = dataset.read(indices, ring.take)
+            return batch.pin_memory() if ring.pin_memory else batch
+
+        return read_ahead(islice(iter(self.batch_sampler), first, None), read, dataset.prefetch)
+
+    def _from_workers(self, first: int) -> Iterator[FieldSample]:
+        if first and hasattr(self.sampler, "skip"):
+            self.sampler.skip(first * self.batch_size)
+            first = 0
+        # Persistent workers serve one pass at a time; a second one that begins meanwhile gets workers of its own.
+        batches = self._get_iterator() if self._passes_of_workers else DataLoader.__iter__(self)
+        self._passes_of_workers += 1
+        try:
+            yield from islice(_raising(batches), first, None)
+        finally:
+            self._passes_of_workers -= 1
+
+
+def _raising(batches: Iterator[Any]) -> Iterator[Any]:
+    for batch in batches:
+        if isinstance(batch, UserError):
+            try:
                 raise batch
-            yield batch
+            finally:
+                # The error refers to this frame: a circle that would keep the worker processes for a while.
+                del batch
+        yield batch
+        del batch
 
 
 def batch_loader(
@@ -171,39 +165,56 @@ def batch_loader(
     workers: int = 0,
     drop_last: bool = False,
     start_method: str | None = None,
-) -> BatchLoader:
+    rank: int = 0,
+    world_size: int = 1,
+    even: str | bool = False,
+) -> FieldLoader:
     """Batches as :class:`~katops.fields.FieldSample` with a leading batch axis, in page-locked memory beside a GPU.
+
+    The batches are a pure function of the arguments, the epoch and the rank; they do not depend on ``workers``.
+    ``loader.sampler.set_epoch`` chooses the order of the next pass, ``state_dict`` and ``load_state_dict`` keep the
+    position for a run that is resumed. Lightning calls all three.
 
     Args:
         dataset: what to read.
         indices: windows to use, e.g. ``dataset.of_samples(split.train)``; all where ``None``.
-        batch_size: windows per batch.
-        shuffle: a new order in every epoch, see :class:`EpochSampler`.
+        batch_size: windows per batch (of this process).
+        shuffle: a new order in every epoch, see :class:`~katops.data.order.EpochSampler`.
         seed: of the order.
-        workers: reading processes; 0 reads in this process, which is the fastest for files without compression.
+        workers: reading processes. 0 reads in this process, two batches ahead in a thread, which is the fastest unless
+            the files are compressed.
         drop_last: leave out a last batch that is not full.
-        start_method: "fork", "forkserver" or "spawn"; the platform's default where ``None``.
+        start_method: of the processes: "fork", "forkserver" or "spawn"; the platform's default where ``None``.
+        rank, world_size, even: which process of a distributed run this is, of how many, and whether all get the same
+            number of windows, see :class:`~katops.data.order.RankSampler`.
 
     Raises:
-        UserError: there is nothing to read, or not one full batch with ``drop_last``.
+        UserError: there is nothing to read, not one full batch with ``drop_last``, or no such rank.
     """
     indices = np.arange(len(dataset)) if indices is None else np.asarray(indices)
     if not len(indices):
         raise UserError(f"{dataset.layout.path}: there is no sample to read; the part of the split is empty")
-    if drop_last and batch_size > len(indices):
-        raise UserError(
-            f"train.batch_size is {batch_size}, but there are {len(indices)} windows to train on; make it smaller"
-        )
     options: dict[str, Any] = {}
     if workers:
         options = {"persistent_workers": True, "multiprocessing_context": start_method}
-    return BatchLoader(
-        _ErrorsAsValues(dataset),
+    if world_size == 1:
+        sampler = EpochSampler(indices, seed=seed, shuffle=shuffle)
+    else:
+        sampler = RankSampler(indices, rank=rank, world_size=world_size, even=even, seed=seed, shuffle=shuffle)
+    if drop_last and batch_size > len(sampler):
+        share = "" if world_size == 1 else f" in each of the {world_size} processes"
+        raise UserError(
+            f"train.batch_size is {batch_size}, but there are {len(sampler)} windows to train on{share}; "
+            f"make it smaller"
+        )
+    return FieldLoader(
+        _ErrorsAsValues(dataset) if workers else dataset,
         batch_size=batch_size,
-        sampler=EpochSampler(indices, seed=seed, shuffle=shuffle),
+        sampler=sampler,
         num_workers=workers,
         collate_fn=_as_is,
-        pin_memory=torch.cuda.is_available(),
+        # Without workers the batches are read into page-locked memory straight away.
+        pin_memory=workers > 0 and torch.cuda.is_available(),
         drop_last=drop_last,
         # Its own generator: otherwise every epoch draws from the global one, and the model's dropout depends on it.
         generator=torch.Generator().manual_seed(seed),

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from katops.data.dataset import FieldDataset
+from katops.data.statistics.fields import FieldStatistics, field_statistics
+from katops.data.statistics.moments import ChannelStatistics
 from katops.errors import UserError
-from katops.fields import FieldMeta, FieldSample
+from katops.fields import FieldMeta
 
 KINDS = ("standard", "none")
 # Below this ratio of standard deviation to mean, what varies is the rounding of float64 sums, not the data.
 _CONSTANT = 1e-12
-# Bytes of one batch while fitting; statistics need a float64 copy of it.
-_BATCH_BYTES = 8 * 2**20
+SIDES = ("input", "output", "constant")
 
 
 class Normalizer(nn.Module):
@@ -35,8 +36,10 @@ class Normalizer(nn.Module):
     Attributes:
         input_mean, input_std: (input channels,) buffers.
         output_mean, output_std: (output channels,) buffers.
-        input_constant, output_constant: bool buffers; channels without variation, whose std is set to 1.
-        inputs, outputs: names of the channels, in the order of the buffers.
+        constant_mean, constant_std: (channels that do not change in time,) buffers.
+        input_constant, output_constant, constant_constant: bool buffers; channels without variation, whose std is set
+            to 1.
+        inputs, outputs, constants: names of the channels, in the order of the buffers.
     """
 
     def __init__(self, meta: FieldMeta, *, dtype: torch.dtype = torch.float32) -> None:
@@ -44,7 +47,8 @@ class Normalizer(nn.Module):
         self.n_axes = len(meta.axes)
         self.inputs = tuple(channel.name for channel in meta.inputs)
         self.outputs = tuple(channel.name for channel in meta.outputs)
-        for side, names in (("input", self.inputs), ("output", self.outputs)):
+        self.constants = tuple(channel.name for channel in meta.constants)
+        for side, names in self._sides():
             self.register_buffer(f"{side}_mean", torch.zeros(len(names), dtype=dtype))
             self.register_buffer(f"{side}_std", torch.ones(len(names), dtype=dtype))
             self.register_buffer(f"{side}_constant", torch.zeros(len(names), dtype=torch.bool))
@@ -52,9 +56,9 @@ class Normalizer(nn.Module):
     @property
     def constant_channels(self) -> tuple[str, ...]:
         """Names of the channels that do not vary over the training samples; inputs first, each once."""
-        sides = ((self.inputs, self.input_constant), (self.outputs, self.output_constant))
+        flagged = ((names, getattr(self, f"{side}_constant")) for side, names in self._sides())
         return tuple(
-            dict.fromkeys(name for names, flags in sides for name, flag in zip(names, flags, strict=True) if flag)
+            dict.fromkeys(name for names, flags in flagged for name, flag in zip(names, flags, strict=True) if flag)
         )
 
     def encode_input(self, x: Tensor) -> Tensor:
@@ -79,8 +83,25 @@ class Normalizer(nn.Module):
         mean, std = self._statistics("output", y)
         return mean + std * y
 
+    def encode_constants(self, constants: Tensor) -> Tensor:
+        """Channels that do not change in time, in physical units -> normalised.
+
+        Args:
+            constants: (b, channel, \\*space).
+
+        Raises:
+            UserError: the number of axes or of channels is another one.
+        """
+        if constants.ndim != self.n_axes + 2 or constants.shape[1] != len(self.constants):
+            raise UserError(
+                f"the constants have shape {tuple(constants.shape)}; expected (batch, {len(self.constants)} channels, "
+                f"{self.n_axes} axes of space) ({', '.join(self.constants) or 'none'})"
+            )
+        shape = (-1, *(1,) * self.n_axes)
+        return (constants - self.constant_mean.view(shape)) / self.constant_std.view(shape)
+
     def extra_repr(self) -> str:
-        return f"{', '.join(self.inputs)} -> {', '.join(self.outputs)}"
+        return f"{', '.join((*self.inputs, *self.constants))} -> {', '.join(self.outputs)}"
 
     def _statistics(self, side: str, values: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and std, shaped to broadcast against ``values``."""
@@ -101,6 +122,18 @@ class Normalizer(nn.Module):
         shape = (width, *(1,) * self.n_axes)
         return mean.repeat(width // channels).view(shape), std.repeat(width // channels).view(shape)
 
+    def _sides(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """(name of the side, names of its channels)."""
+        return tuple(zip(SIDES, (self.inputs, self.outputs, self.constants), strict=True))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Model files from before there were constants hold no statistics of them: the identity is kept."""
+        if not self.constants:
+            for name in ("mean", "std", "constant"):
+                key = f"{prefix}constant_{name}"
+                state_dict.setdefault(key, getattr(self, f"constant_{name}"))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -110,11 +143,13 @@ class Fit:
         normalizer: with the statistics of the training samples.
         target_mean: (steps_out, output channels, \\*space), pointwise mean of the targets; the mean baseline.
         count: number of windows that were read.
+        statistics: of every channel.
     """
 
     normalizer: Normalizer
     target_mean: Tensor
     count: int
+    statistics: FieldStatistics
 
 
 def fit_normalizer(
@@ -126,13 +161,8 @@ def fit_normalizer(
 ) -> Fit:
     """Mean and standard deviation of every channel over the windows ``indices``, and nothing else.
 
-    The data are read once, in the order of the file, in batches of about 8 MiB; memory does not depend on their number.
-    Batches are merged in float64 with
-
-        delta = mean_b - mean_a,  mean = mean_a + delta n_b / n,  M2 = M2_a + M2_b + delta^2 n_a n_b / n,
-
-    (Chan, Golub and LeVeque 1983, Algorithms for computing the sample variance, eq. 2.1), which stays accurate where
-    the mean is much larger than the deviation. std = sqrt(M2 / n).
+    A frame counts as often as it occurs in a window, so that the statistics are those of what training sees; it is read
+    once. See :func:`katops.data.statistics.fields.field_statistics`.
 
     Args:
         dataset: where to read; its dtype is that of the statistics.
@@ -144,71 +174,37 @@ def fit_normalizer(
         UserError: ``kind`` is unknown, there is nothing to read, or a value is not finite (file, sample and channel are
             named).
     """
+    check_kind(kind)
+    return fit_of(dataset, field_statistics(dataset, indices, progress=progress), kind)
+
+
+def fit_of(dataset: FieldDataset, statistics: FieldStatistics, kind: str = "standard") -> Fit:
+    """The normaliser with given statistics, in the dtype of the dataset."""
+    check_kind(kind)
+    normalizer = Normalizer(dataset.meta, dtype=dataset.dtype)
+    if kind == "standard":
+        rows = (statistics.inputs, statistics.outputs, statistics.constants)
+        for side, channels in zip(SIDES, rows, strict=True):
+            _store(normalizer, side, channels)
+    target_mean = torch.from_numpy(statistics.target_mean).to(dataset.dtype)
+    return Fit(normalizer, target_mean, statistics.count, statistics)
+
+
+def check_kind(kind: str) -> None:
+    """Refuse a normalisation that does not exist.
+
+    Raises:
+        UserError: ``kind`` is unknown.
+    """
     if kind not in KINDS:
         raise UserError(f"unknown data.normalizer {kind!r}; allowed: {', '.join(KINDS)}")
-    indices = np.sort(np.asarray(indices, dtype=np.int64))
-    if not len(indices):
-        raise UserError(f"{dataset.layout.path}: there are no training samples to take statistics of")
-    if not dataset.layout.outputs:
-        raise UserError(f"{dataset.layout.path} is described without outputs, so it cannot be trained on")
-    meta = dataset.meta
-    moments = {"input": _Moments(len(meta.inputs)), "output": _Moments(len(meta.outputs))}
-    target_mean = torch.zeros((meta.steps_out, len(meta.outputs), *dataset.space), dtype=torch.float64)
-    batch_size = reading_batch_size(dataset)
-    for begin in range(0, len(indices), batch_size):
-        batch = _finite_batch(dataset, indices[begin : begin + batch_size])
-        done = begin + len(batch.x)
-        moments["input"].add(batch.x)
-        moments["output"].add(batch.y)
-        target_mean += (batch.y.double().mean(0) - target_mean) * (len(batch.y) / done)
-        if progress is not None:
-            progress(done, len(indices))
-    normalizer = Normalizer(meta, dtype=dataset.dtype)
-    if kind == "standard":
-        for side, moment in moments.items():
-            moment.store(normalizer, side)
-    return Fit(normalizer, target_mean.to(dataset.dtype), len(indices))
 
 
-def reading_batch_size(dataset: FieldDataset) -> int:
-    """Windows to read at once where only a pass over the data matters: about 8 MiB of them."""
-    values = dataset.meta.in_channels + dataset.meta.out_channels
-    return max(1, _BATCH_BYTES // (values * prod(dataset.space) * dataset.dtype.itemsize))
-
-
-def _finite_batch(dataset: FieldDataset, indices: np.ndarray) -> FieldSample:
-    """A batch that was checked, whatever the dataset itself allows."""
-    batch = dataset.__getitems__(indices)
-    if dataset.allow_nonfinite:
-        samples = batch.index[:, 0].numpy()
-        dataset.file.check_finite(batch.x.numpy(), dataset.layout.inputs, samples)
-        dataset.file.check_finite(batch.y.numpy(), dataset.layout.outputs, samples)
-    return batch
-
-
-class _Moments:
-    """Running count, mean and sum of squared deviations of each channel, float64."""
-
-    def __init__(self, channels: int) -> None:
-        self.count = 0
-        self.mean = torch.zeros(channels, dtype=torch.float64)
-        self.squares = torch.zeros(channels, dtype=torch.float64)
-
-    def add(self, values: Tensor) -> None:
-        """Merge (b, steps, channel, \\*space)."""
-        per_channel = values.double().movedim(2, 0).flatten(1)
-        added = per_channel.shape[1]
-        variance, mean = torch.var_mean(per_channel, dim=1, correction=0)
-        total = self.count + added
-        delta = mean - self.mean
-        self.mean += delta * (added / total)
-        self.squares += variance * added + delta.square() * (self.count * added / total)
-        self.count = total
-
-    def store(self, normalizer: Normalizer, side: str) -> None:
-        """Fill the buffers of one side."""
-        std = (self.squares / self.count).sqrt()
-        constant = std <= _CONSTANT * self.mean.abs()
-        getattr(normalizer, f"{side}_mean").copy_(self.mean)
-        getattr(normalizer, f"{side}_std").copy_(torch.where(constant, 1.0, std))
-        getattr(normalizer, f"{side}_constant").copy_(constant)
+def _store(normalizer: Normalizer, side: str, channels: Sequence[ChannelStatistics]) -> None:
+    """Fill the buffers of one side."""
+    mean = torch.tensor([channel.mean for channel in channels], dtype=torch.float64)
+    std = torch.tensor([channel.std for channel in channels], dtype=torch.float64)
+    constant = std <= _CONSTANT * mean.abs()
+    getattr(normalizer, f"{side}_mean").copy_(mean)
+    getattr(normalizer, f"{side}_std").copy_(torch.where(constant, 1.0, std))
+    getattr(normalizer, f"{side}_constant").copy_(constant)

@@ -9,14 +9,9 @@ from typing import Any
 import numpy as np
 
 from katops.data.dataset import FieldDataset
-from katops.data.writing import StoredField, create_layout, layout_file
-from katops.errors import UserError
-from katops.fields import Channel, FieldMeta
+from katops.data.writing import StoredField, array_names, create_layout, layout_file
+from katops.fields import FieldMeta
 from katops.files import atomic_path
-
-
-def _stored(channel: Channel, shape: tuple[int, ...]) -> StoredField:
-    return StoredField("output", channel.unit, shape)
 
 
 def write_predictions(
@@ -33,7 +28,8 @@ def write_predictions(
         path: the file.
         dataset: what was predicted from; gives grid, coordinates, names and the number of windows.
         meta: names and units of the outputs.
-        predictions: batches of (fields (b, steps_out, channel, \\*space), index (b, 2)), in the order of the windows.
+        predictions: batches of (fields (b, steps_out, channel, \\*space), index (b, 4)), in the order of the windows;
+            the index is that of :class:`katops.fields.FieldSample`.
         attributes: provenance, as root attributes.
         progress: called with (windows done, all windows).
 
@@ -41,32 +37,34 @@ def write_predictions(
         ``path``.
     """
     frames = (meta.steps_out,) if meta.steps_out > 1 else ()
-    # A slash in the name of an array is a folder to HDF5.
-    fields = {c.name.strip("/").replace("/", "_"): _stored(c, (*frames, *dataset.space)) for c in meta.outputs}
-    if len(fields) < len(meta.outputs):
-        raise UserError(f"the output channels {[c.name for c in meta.outputs]} cannot be told apart as array names")
-    step = dataset.meta.time_step
-    # Counted from the last input frame.
-    times = (dataset.window.gap + 1 + np.arange(meta.steps_out)) * step if frames and step else None
+    names = array_names(meta.outputs)
+    shape = (*frames, *dataset.space)
+    times, unit = _lead_times(dataset, meta.steps_out) if frames else (None, "")
     with atomic_path(path) as temporary, layout_file(temporary) as file:
         arrays = create_layout(
             file.hdf5,
             name=dataset.meta.name,
             samples=len(dataset),
-            fields=fields,
+            fields={
+                name: StoredField.of(channel, "output", shape)
+                for name, channel in zip(names, meta.outputs, strict=True)
+            },
             axes=dataset.meta.axes,
             times=times,
-            time_unit=dataset.meta.time_unit,
+            time_unit=unit,
+            coordinates=dataset.meta.coordinates,
+            licence=dataset.meta.licence,
+            citation=dataset.meta.citation,
             attributes=attributes,
         )
         source = file.hdf5.create_group("source", track_order=True)
-        origin = [source.create_dataset(name, (len(dataset),), "<i8") for name in ("sample", "first_frame")]
+        origin = [source.create_dataset(name, (len(dataset),), "<i8") for name in ("file", "sample", "first_frame")]
         start = 0
         for values, index in predictions:
             stop = start + len(values)
-            for position, channel in enumerate(fields):
+            for position, name in enumerate(names):
                 block = values[:, :, position]
-                arrays[f"fields/{channel}"][start:stop] = block if frames else block[:, 0]
+                arrays[f"fields/{name}"][start:stop] = block if frames else block[:, 0]
             for column, numbers in enumerate(origin):
                 numbers[start:stop] = index[:, column]
             file.check()
@@ -74,3 +72,29 @@ def write_predictions(
             if progress:
                 progress(start, len(dataset))
     return path
+
+
+def _lead_times(dataset: FieldDataset, steps: int) -> tuple[np.ndarray, str]:
+    """Times of the predicted frames from the last input frame on, (steps,) or (windows, steps), and their unit.
+
+    Frames are counted where nobody knows their time: uneven times end with the file.
+    """
+    window, step = dataset.window, dataset.meta.time_step
+    ahead = window.gap + 1 + np.arange(steps)
+    if step is not None:
+        return ahead * step, dataset.meta.time_unit
+    files, samples, starts = dataset.locate(np.arange(len(dataset)))
+    last = starts + window.input_span - 1
+    times = np.empty((len(dataset), steps))
+    for number, layout in enumerate(dataset.layouts):
+        rows = np.flatnonzero(files == number)
+        needed = last[rows, None] + window.every * ahead
+        if layout.times is None or (needed >= layout.frames[samples[rows], None]).any():
+            return ahead.astype(np.float64), "frames"
+        of_sample = layout.times if layout.times.ndim == 1 else layout.times[samples[rows]]
+        of_frames, of_last = (
+            of_sample[frame] if of_sample.ndim == 1 else np.take_along_axis(of_sample, frame, axis=1)
+            for frame in (needed, last[rows, None])
+        )
+        times[rows] = of_frames - of_last
+    return (times[0] if (times == times[0]).all() else times), dataset.meta.time_unit

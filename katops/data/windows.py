@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,22 +125,36 @@ class WindowIndex:
         return np.where(samples > 0, self.ends[samples - 1], 0)
 
 
-def index_windows(window: Window, frames: Sequence[int] | np.ndarray, *, inputs_only: bool = False) -> WindowIndex:
+def index_windows(
+    window: Window,
+    frames: Sequence[int] | np.ndarray,
+    *,
+    inputs_only: bool = False,
+    included: np.ndarray | None = None,
+    name: Callable[[int], str] = "trajectory {}".format,
+) -> WindowIndex:
     """Number the windows of trajectories of the given lengths.
 
     Args:
         window: the pattern.
         frames: (n,) length of each trajectory; lengths may differ.
         inputs_only: as in :meth:`Window.starts`.
+        included: (n,) bool, trajectories that are used; the others get no window. All where ``None``.
+        name: what a message calls a trajectory.
 
     Raises:
         UserError: a trajectory is shorter than the window, so that its data would silently be left out.
     """
     frames = np.asarray(frames, dtype=np.int64)
+    included = np.ones(len(frames), dtype=bool) if included is None else included
     span = window.input_span if inputs_only else window.span
-    if frames.size and frames.min() < span:
+    short = np.flatnonzero(included & (frames < span))
+    if len(short):
+        shortest = short[frames[short].argmin()]
+        more = f" (and {len(short) - 1} more of {int(included.sum())} are too short)" if len(short) > 1 else ""
         raise UserError(
             f"the window spans {span} frames (n_in {window.n_in}, gap {window.gap}, n_out {window.n_out}, every "
-            f"{window.every}), but trajectory {int(frames.argmin())} has {frames.min()}; make the window shorter"
+            f"{window.every}), but {name(int(shortest))} has {frames[shortest]}{more}; make the window at most "
+            f"{frames[shortest]} frames long, or exclude the short trajectories"
         )
-    return WindowIndex((frames - span) // window.stride + 1, window.stride)
+    return WindowIndex(np.where(included, (frames - span) // window.stride + 1, 0), window.stride)

@@ -27,7 +27,7 @@ class Example:
         position: its place in the order of evaluation.
         relative_l2: error of the model.
         rank: its place by error, 1 is the best.
-        index: provenance (sample, first frame), ``None`` where the data have none.
+        index: provenance (file, sample, first frame, distance of frames), ``None`` where the data have none.
         time: lead time, ``None`` for steady problems.
         x: (steps_in, input channel, \\*space).
         target, prediction: (steps_out, output channel, \\*space).
@@ -37,7 +37,7 @@ class Example:
     position: int
     relative_l2: float
     rank: int
-    index: tuple[int, int] | None
+    index: tuple[int, int, int, int] | None
     time: float | None
     x: np.ndarray = field(repr=False)
     target: np.ndarray = field(repr=False)

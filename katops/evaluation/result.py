@@ -46,7 +46,8 @@ class Evaluation:
         spectra: of the model, ``None`` if no prediction was finite.
         error_map: (output channel, \\*space), mean absolute error of the model over samples and frames.
         examples: a few samples with their fields, best first.
-        indices: (samples, 2) provenance (sample, first frame) of each sample, or ``None`` where the data have none.
+        indices: (samples, 4) provenance (file, sample, first frame, distance of frames) of each sample, or ``None``
+            where the data have none.
         nonfinite: {predictor: number of samples with a NaN or an infinity in the prediction}.
         zero_targets: samples whose target is zero everywhere; their relative errors have no meaning.
         seconds_per_sample: wall time of the model's predictions; the first batch (warming up) is left out.
@@ -124,8 +125,9 @@ class Evaluation:
     def _provenance(self, position: int) -> dict[str, int]:
         if self.indices is None:
             return {"position": position}
-        sample, frame = self.indices[position].tolist()
-        return {"position": position, "sample": sample, "first_frame": frame}
+        file, sample, frame, _ = self.indices[position].tolist()
+        several = {"file": file} if self.indices[:, 0].any() else {}
+        return {"position": position, **several, "sample": sample, "first_frame": frame}
 
 
 def finite_or_none(value: Any) -> Any:

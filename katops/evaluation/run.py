@@ -15,7 +15,7 @@ from katops.evaluation.examples import ExampleKeeper
 from katops.evaluation.result import Evaluation
 from katops.fields import FieldMeta, FieldSample
 
-Predictor = Callable[[Tensor, Tensor | None], Tensor]
+Predictor = Callable[..., Tensor]
 
 
 @torch.no_grad()
@@ -31,8 +31,9 @@ def evaluate(
 
     Args:
         predictors: each maps ``(x, time)``, the batch's raw input (batch, steps_in, input channel, \\*space) and its
-            lead time (batch,) or ``None``, to the raw output (batch, steps_out, output channel, \\*space). The first
-            is the model, the others are baselines. The caller puts models into evaluation mode.
+            lead time (batch,) or ``None``, to the raw output (batch, steps_out, output channel, \\*space); where the
+            data have constants, they come third (batch, constant channel, \\*space). The first is the model, the
+            others are baselines. The caller puts models into evaluation mode.
         batches: batches with targets, all on one grid; they are read once.
         examples: how many samples keep their fields: the median, the worst, the best, then the next worst ones.
         progress: called after each batch with the number of samples in it.
@@ -50,10 +51,11 @@ def evaluate(
     samples = zero_targets = 0
     for batch in batches:
         target = _checked_target(batch, meta, samples, fields.space)
+        constants = () if batch.constants is None else (batch.constants,)
         for name, predictor in predictors.items():
             is_model = name == next(iter(predictors))
             with clock.measuring(batch.x, is_model):
-                prediction = predictor(batch.x, batch.time)
+                prediction = predictor(batch.x, batch.time, *constants)
             if prediction.shape != target.shape:
                 raise UserError(_wrong_shape(name, prediction, target, meta))
             prediction = prediction.to(target)
@@ -80,7 +82,7 @@ def evaluate(
         spectra=fields.spectra(),
         error_map=fields.error_map(),
         examples=keeper.choose(),
-        indices=np.array(indices).reshape(-1, 2) if indices else None,
+        indices=np.array(indices).reshape(-1, 4) if indices else None,
         nonfinite={name: score.nonfinite for name, score in scores.items()},
         zero_targets=zero_targets,
         seconds_per_sample=clock.seconds_per_sample,

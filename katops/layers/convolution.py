@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from katops.errors import UserError
-from katops.fields import Boundary, normalise_boundary
+from katops.fields import STENCIL_BOUNDARIES, Boundary, normalise_boundary
 from katops.layers.boundary import add_ghost_cells
 from katops.layers.spatial import number_of_axes
 
@@ -38,7 +38,7 @@ class Convolution(nn.Module):
     ) -> None:
         super().__init__()
         n_axes = number_of_axes(boundary)
-        self.boundary = normalise_boundary(boundary, n_axes)
+        self.boundary = normalise_boundary(boundary, n_axes, STENCIL_BOUNDARIES)
         self.stride = stride
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, *[3] * n_axes))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
@@ -78,7 +78,7 @@ class Prolongation(nn.Module):
     def __init__(self, channels: int, *, boundary: Boundary) -> None:
         super().__init__()
         n_axes = number_of_axes(boundary)
-        self.boundary = normalise_boundary(boundary, n_axes)
+        self.boundary = normalise_boundary(boundary, n_axes, STENCIL_BOUNDARIES)
         self.weight = nn.Parameter(torch.empty(channels, channels, *[3] * n_axes))
         self._wants_ghost = tuple(sides[1] != "dirichlet" for sides in self.boundary)
         self._prolong = _TRANSPOSED[n_axes - 1]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from katops.errors import UserError
-from katops.fields import Boundary, normalise_boundary
+from katops.fields import STENCIL_BOUNDARIES, Boundary, normalise_boundary
 from katops.layers.convolution import Convolution, Prolongation, PublishedProlongation
 from katops.layers.spatial import channels_last, check_field, number_of_axes
 from katops.registry import LAYERS
@@ -115,7 +115,7 @@ class MultigridCycle(nn.Module):
                 f"the {len(schedule) - 1} levels above the coarsest"
             )
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.boundary = normalise_boundary(boundary, number_of_axes(boundary))
+        self.boundary = normalise_boundary(boundary, number_of_axes(boundary), STENCIL_BOUNDARIES)
         finer = range(len(schedule) - 1)
 
         def smoothings(count: int) -> nn.ModuleList:

@@ -15,7 +15,7 @@ from timm.models import load_checkpoint, register_model
 from torch import nn
 
 from katops.errors import UserError
-from katops.fields import FieldMeta, normalise_boundary
+from katops.fields import STENCIL_BOUNDARIES, FieldMeta, normalise_boundary
 from katops.models.options import allowed_options, plain_options, resolve_options
 from katops.registry import LAYERS, MODELS
 
@@ -116,15 +116,23 @@ def list_layers(pattern: str = "*") -> list[str]:
 def _options_from_meta(
     meta: FieldMeta, options: Mapping[str, Any], allowed: Mapping[str, Any], name: str
 ) -> dict[str, Any]:
-    described = {"in_channels": meta.in_channels, "out_channels": meta.out_channels, "boundary": meta.boundary}
+    described = {"in_channels": meta.in_channels, "out_channels": meta.out_channels, "boundary": meta.stencil_boundary}
     described = {key: value for key, value in described.items() if key in allowed}
     for key, value in described.items():
-        if options.get(key) is None:
+        given = options.get(key)
+        if given is None:
             continue
-        given = options[key]
-        spelled = normalise_boundary(given, len(meta.axes)) if key == "boundary" else given
-        if spelled != value:
+        if key == "boundary" and _completes(normalise_boundary(given, len(meta.axes)), meta.boundary):
+            described[key] = normalise_boundary(given, len(meta.axes))
+        elif key == "boundary" or given != value:
+            said = meta.boundary if key == "boundary" else value
             raise UserError(
-                f"option {key!r} of model {name!r} is {given!r}, but the data {meta.name!r} say {value!r}; drop it"
+                f"option {key!r} of model {name!r} is {given!r}, but the data {meta.name!r} say {said!r}; drop it"
             )
     return described
+
+
+def _completes(given: tuple, said: tuple) -> bool:
+    """Whether a stated boundary only adds what the data leave open (walls, open ends, cut-outs)."""
+    pairs = zip((side for axis in given for side in axis), (side for axis in said for side in axis), strict=True)
+    return all(one == other or other not in STENCIL_BOUNDARIES for one, other in pairs)

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from katops.errors import UserError
-from katops.fields import Boundary, normalise_boundary
+from katops.fields import STENCIL_BOUNDARIES, Boundary, normalise_boundary
 from katops.layers.activation import build_activation
 from katops.layers.multigrid import MultigridCycle
 from katops.layers.spatial import channels_last, check_field, number_of_axes
@@ -88,7 +88,7 @@ class MgNO(nn.Module):
         if add_input and in_channels != out_channels:
             raise UserError(f"MgNO: add_input needs equal channels, got {in_channels} in and {out_channels} out")
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.boundary = normalise_boundary(boundary, spatial_dims or number_of_axes(boundary))
+        self.boundary = normalise_boundary(boundary, spatial_dims or number_of_axes(boundary), STENCIL_BOUNDARIES)
         self.add_input = add_input
         if not pointwise and mlp_layer is not nn.Linear:
             raise UserError("MgNO: mlp_layer has no effect with pointwise=False; leave one of them out")

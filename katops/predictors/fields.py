@@ -1,6 +1,6 @@
 """Fields to fields in physical units."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from katops.data.normalize import Normalizer
 from katops.errors import UserError
-from katops.fields import FieldMeta
+from katops.fields import Channel, FieldMeta
 from katops.models.build import build_model
 from katops.predictors.tensors import part
 
@@ -17,10 +17,11 @@ from katops.predictors.tensors import part
 class FieldPredictor(nn.Module):
     """A model between its normaliser: physical units in, physical units out.
 
-    y = decode(model(encode(x), time)), with frames folded into channels for the model.
+    y = decode(model(encode(x), time)), with frames folded into channels for the model, the constants after them.
 
     Args:
-        model: maps (batch, steps_in * input channels, \\*space) to (batch, steps_out * output channels, \\*space).
+        model: maps (batch, steps_in * input channels + constant channels, \\*space) to
+            (batch, steps_out * output channels, \\*space).
         normalizer: statistics of the training inputs and targets.
         meta: names, units and axes of the fields.
     """
@@ -33,18 +34,22 @@ class FieldPredictor(nn.Module):
         self.normalizer = normalizer
         self.meta = meta
 
-    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor | None = None, constants: Tensor | None = None) -> Tensor:
         """x (batch, steps_in, input channels, \\*space) -> (batch, steps_out, output channels, \\*space).
 
         Args:
             x: input fields in physical units.
             time: lead time of each sample (batch,), for models that take it.
+            constants: (batch, constant channels, \\*space), where the data have channels that do not change in time.
 
         Raises:
-            UserError: the shape of ``x`` does not fit the fields that the model was made for.
+            UserError: a shape does not fit the fields that the model was made for.
         """
         self._check(x)
+        self._check_constants(x, constants)
         encoded = self.normalizer.encode_input(x).flatten(1, 2)
+        if constants is not None:
+            encoded = torch.cat([encoded, self.normalizer.encode_constants(constants)], 1)
         output = self.model(encoded, time)
         return self.normalizer.decode_output(output.unflatten(1, (self.meta.steps_out, len(self.meta.outputs))))
 
@@ -59,16 +64,29 @@ class FieldPredictor(nn.Module):
             f"given: {tuple(x.shape)}"
         )
 
+    def _check_constants(self, x: Tensor, constants: Tensor | None) -> None:
+        names = [channel.name for channel in self.meta.constants]
+        given = None if constants is None else tuple(constants.shape)
+        if given != ((x.shape[0], len(names), *x.shape[3:]) if names else None):
+            raise UserError(
+                f"expected constants of shape (batch={x.shape[0]}, channel={len(names)} [{', '.join(names)}], "
+                f"{', '.join(map(str, x.shape[3:]))}); given: {given}"
+                if names
+                else f"the model takes no constants; given: {given}"
+            )
+
     def predict(
-        self, raw: Any, time: Any = None, *, batch_size: int = 16
+        self, raw: Any, time: Any = None, constants: Any = None, *, batch_size: int = 16
     ) -> np.ndarray | Tensor | dict[str, np.ndarray | Tensor]:
         """Predict in physical units, without gradients, in batches, in evaluation mode.
 
         Args:
             raw: one of
-                a mapping from the name of each input channel to an array (batch, [steps_in,] \\*space);
+                a mapping from the name of each input channel to an array (batch, [steps_in,] \\*space), and of each
+                constant one to an array (batch, \\*space);
                 an array (batch, [steps_in,] channel, \\*space). The time axis may be left out when ``steps_in`` is 1.
             time: lead time (batch,), for models that take it.
+            constants: (batch, constant channels, \\*space) beside an array ``raw``, where the model takes some.
             batch_size: samples per forward pass.
 
         Returns:
@@ -78,7 +96,8 @@ class FieldPredictor(nn.Module):
             UserError: a channel is missing or the shape does not fit.
         """
         if isinstance(raw, Mapping):
-            stacked = self.predict(self._stack(raw), time, batch_size=batch_size)
+            constants = self._stack(raw, self.meta.constants, 1) if self.meta.constants else None
+            stacked = self.predict(self._stack_inputs(raw), time, constants, batch_size=batch_size)
             every_axis = (slice(None),) * len(self.meta.axes)
             return {channel.name: stacked[(..., i, *every_axis)] for i, channel in enumerate(self.meta.outputs)}
         given = raw if isinstance(raw, Tensor) else torch.as_tensor(np.asarray(raw))
@@ -88,14 +107,17 @@ class FieldPredictor(nn.Module):
         x = x[:, None] if without_time else x
         self._check(x)
         lead = None if time is None else torch.as_tensor(time, dtype=reference.dtype)
+        constants = None if constants is None else torch.as_tensor(constants, dtype=reference.dtype)
+        self._check_constants(x, constants)
+
+        def batch_of(values: Tensor | None, start: int) -> Tensor | None:
+            return None if values is None else values[start : start + batch_size].to(reference.device)
+
         was_training = self.training
         self.eval()
         with torch.inference_mode():
             parts = [
-                self(
-                    x[start : start + batch_size].to(reference.device),
-                    None if lead is None else lead[start : start + batch_size].to(reference.device),
-                ).cpu()
+                self(batch_of(x, start), batch_of(lead, start), batch_of(constants, start)).cpu()
                 for start in range(0, len(x), batch_size)
             ]
         self.train(was_training)
@@ -103,14 +125,18 @@ class FieldPredictor(nn.Module):
         y = y[:, 0] if without_time and self.meta.steps_out == 1 else y
         return y.to(given.device) if isinstance(raw, Tensor) else y.numpy()
 
-    def _stack(self, raw: Mapping[str, Any]) -> Any:
-        names = [channel.name for channel in self.meta.inputs]
-        missing = [name for name in names if name not in raw]
+    def _stack_inputs(self, raw: Mapping[str, Any]) -> Any:
+        first = raw.get(self.meta.inputs[0].name)
+        without_time = self.meta.steps_in == 1 and np.ndim(first) == 1 + len(self.meta.axes)
+        return self._stack(raw, self.meta.inputs, 1 if without_time else 2)
+
+    def _stack(self, raw: Mapping[str, Any], channels: Sequence[Channel], axis: int) -> Any:
+        missing = [channel.name for channel in channels if channel.name not in raw]
         if missing:
+            names = [channel.name for channel in (*self.meta.inputs, *self.meta.constants)]
             raise UserError(f"the input lacks the channels {missing}; the model takes {names}, given: {list(raw)}")
-        arrays = [raw[name] for name in names]
+        arrays = [raw[channel.name] for channel in channels]
         tensors = all(isinstance(array, Tensor) for array in arrays)
-        axis = 1 if self.meta.steps_in == 1 and np.ndim(arrays[0]) == 1 + len(self.meta.axes) else 2
         return torch.stack(arrays, axis) if tensors else np.stack([np.asarray(array) for array in arrays], axis)
 
     def description(self) -> dict[str, Any]:

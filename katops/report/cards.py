@@ -32,12 +32,16 @@ def data_card(evaluation: Evaluation, values: dict[str, Any]) -> Card:
     rows = [
         ("name", meta.name),
         ("input", _channels(meta.inputs, meta.steps_in)),
+        ("constant input", _channels(meta.constants, 1)),
         ("output", _channels(meta.outputs, meta.steps_out)),
         ("grid", f"{' × '.join(map(str, evaluation.space))} points, {grid}"),
         ("domain", ", ".join(f"{a.name} in [{a.lower:g}, {a.upper:g}] {a.unit}".rstrip() for a in meta.axes)),
+        ("coordinates", "" if meta.coordinates == "cartesian" else meta.coordinates),
         ("boundary", _shared([_boundary(axis) for axis in meta.axes], axes)),
         ("time step", "" if meta.time_step is None else f"{meta.time_step:g} {meta.time_unit}".rstrip()),
         ("parameters", _channels(meta.parameters, 1)),
+        ("licence", meta.licence),
+        ("citation", meta.citation),
         ("tested samples", f"{evaluation.samples:,}"),
     ]
     return Card("Data", [(label, text) for label, text in rows if text] + card("", values).rows)

@@ -135,7 +135,7 @@ def shown_input(meta: FieldMeta, channel: int) -> int:
 
 
 def _heading(example: Example, evaluation: Evaluation, plane: Plane | None) -> str:
-    sample = example.position if example.index is None else example.index[0]
+    sample = example.position if example.index is None else example.index[1]
     parts = [f"{example.role}: sample {sample}", f"relative L2 {percent(example.relative_l2)}"]
     parts.append(f"rank {example.rank} of {evaluation.samples}")
     if evaluation.meta.steps_out > 1:

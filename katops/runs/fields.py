@@ -14,9 +14,10 @@ from katops.bundle import Bundle, load, save
 from katops.config import RunConfig
 from katops.data.dataset import FieldDataset
 from katops.data.fingerprints import fingerprint
-from katops.data.formats import describe
-from katops.data.loader import batch_loader, split
+from katops.data.loader import batch_loader
 from katops.data.predictions import write_predictions
+from katops.data.sources import describe_all
+from katops.data.splits import Split, preset_split, split
 from katops.data.windows import Window
 from katops.errors import UserError
 from katops.evaluation import Evaluation
@@ -26,7 +27,7 @@ from katops.models.baselines import MeanField, Persistence
 from katops.progress import bar
 from katops.report import print_metrics, write_report
 from katops.runs.result import SPLITS, RunResult, model_card, model_name, warn
-from katops.training.data import RunData, TestSet, open_run_data
+from katops.training.data import HeldOut, RunData, open_run_data, resampling
 from katops.training.directory import LOG_FILE, remove_run
 from katops.training.fit import check_run, train_model
 
@@ -86,7 +87,7 @@ def evaluate_fields(
     if output is not None:
         summary = {
             "title": f"{model_name(bundle)} on {Path(file).name}",
-            "data": {"file": str(file), "part": part, "fingerprint": fingerprint(dataset.layout)},
+            "data": {"file": str(file), "part": part, "fingerprint": fingerprint(dataset.layouts)},
             "model": model_card(bundle),
             "training": bundle.header.get("training", {}),
             "versions": bundle.header.get("versions", {}),
@@ -113,7 +114,8 @@ def predict_fields(
 
     def predictions() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for batch in batches:
-            yield bundle.predict(batch.x, batch.time, batch_size=batch_size).numpy(), batch.index.numpy()
+            fields = bundle.predict(batch.x, batch.time, batch.constants, batch_size=batch_size)
+            yield fields.numpy(), batch.index.numpy()
 
     provenance = {"model": model_name(bundle), "predicted_from": Path(file).name}
     with bar(console, "predicting", True) as report:
@@ -132,20 +134,23 @@ def open_for_model(bundle: Bundle, file: str | Path, *, outputs: bool = True) ->
         **data.get("statement", {}),
         "inputs": [channel.name for channel in meta.inputs],
         "outputs": [channel.name for channel in meta.outputs] if outputs else [],
+        "constants": [channel.name for channel in meta.constants],
     }
-    layout = describe(file, **stated)
-    for kind in ("inputs", "outputs") if outputs else ("inputs",):
+    layouts = describe_all(file, **stated)
+    layout = layouts[0]
+    for kind in ("inputs", "constants", "outputs") if outputs else ("inputs", "constants"):
         if getattr(layout.meta, kind) != getattr(meta, kind):
             raise UserError(
                 f"the {kind} of {file} are {_listed(getattr(layout.meta, kind))}, those of the model "
                 f"{_listed(getattr(meta, kind))}; convert the units"
             )
-    if layout.meta.boundary != meta.boundary:
-        raise UserError(
-            f"the boundary conditions of {file} are {layout.meta.boundary}, the model was trained with {meta.boundary}"
-        )
+    resample = resampling(data)
+    boundary = tuple(axis.boundary for axis in resample.axes(layout.meta.axes, layout.space))
+    if boundary != meta.boundary:
+        raise UserError(f"the boundary conditions of {file} are {boundary}, the model was trained with {meta.boundary}")
     window = Window(**data["window"]) if "window" in data else None
-    return FieldDataset(layout, window=window, subsample=data.get("subsample", 1))
+    own = data.get("fingerprint") == fingerprint(layouts)
+    return FieldDataset(layouts, window=window, resample=resample, exclude=data.get("exclude", ()) if own else ())
 
 
 def _with_metrics(bundle: Bundle, directory: Path, evaluations: dict[str, Evaluation]) -> Bundle:
@@ -176,7 +181,7 @@ def _listed(channels: Sequence[Channel]) -> str:
     return ", ".join(f"{channel.name} [{channel.unit}]" if channel.unit else channel.name for channel in channels)
 
 
-def _evaluate_set(bundle: Bundle, test: TestSet, run: RunConfig, console: Console, progress: bool) -> Evaluation:
+def _evaluate_set(bundle: Bundle, test: HeldOut, run: RunConfig, console: Console, progress: bool) -> Evaluation:
     batches = batch_loader(test.dataset, test.windows, batch_size=run.train.batch_size, workers=run.data.workers)
     with bar(console, f"evaluating {test.name}", progress) as report:
         return _measure(bundle, test.dataset, batches, len(test.windows), run.report.examples, report)
@@ -202,7 +207,7 @@ def _baselines(bundle: Bundle) -> dict[str, Callable[..., Any]]:
     meta = bundle.meta
     baselines: dict[str, nn.Module] = {}
     if bundle.mean_target is not None:
-        baselines["mean"] = MeanField(bundle.mean_target.flatten(0, 1))
+        baselines["mean"] = MeanField(bundle.mean_target.flatten(0, 1), meta.axes)
     if {channel.name for channel in meta.outputs} <= {channel.name for channel in meta.inputs}:
         baselines["persistence"] = Persistence(meta)
     return {name: _unfolded(baseline, bundle) for name, baseline in baselines.items()}
@@ -211,7 +216,12 @@ def _baselines(bundle: Bundle) -> dict[str, Callable[..., Any]]:
 def _unfolded(baseline: nn.Module, bundle: Bundle) -> Callable[..., torch.Tensor]:
     """A baseline on folded frames as a predictor on (batch, frame, channel, \\*space)."""
     shape = (bundle.meta.steps_out, len(bundle.meta.outputs))
-    return lambda x, time: baseline(x.flatten(1, 2), time).unflatten(1, shape)
+
+    def predict(x: torch.Tensor, time: torch.Tensor | None, constants: torch.Tensor | None = None) -> torch.Tensor:
+        folded = x.flatten(1, 2)
+        return baseline(folded if constants is None else torch.cat([folded, constants], 1), time).unflatten(1, shape)
+
+    return predict
 
 
 def _part_windows(bundle: Bundle, dataset: FieldDataset, part: str) -> tuple[np.ndarray, str]:
@@ -219,7 +229,7 @@ def _part_windows(bundle: Bundle, dataset: FieldDataset, part: str) -> tuple[np.
     if part not in SPLITS:
         raise UserError(f"unknown split {part!r}; allowed: {', '.join(SPLITS)}")
     data = bundle.header.get("data", {})
-    is_training_file = data.get("fingerprint") == fingerprint(dataset.layout)
+    is_training_file = data.get("fingerprint") == fingerprint(dataset.layouts)
     if part == "auto" and is_training_file and not data["split"]["test"]:
         raise UserError(
             f"{dataset.layout.path} is the training file and no part of it was kept for testing; give other data, or "
@@ -231,8 +241,14 @@ def _part_windows(bundle: Bundle, dataset: FieldDataset, part: str) -> tuple[np.
         return np.arange(len(dataset)), part
     if not is_training_file:
         raise UserError(f"split {part!r} is a part of the training file, which {dataset.layout.path} is not; use 'all'")
-    samples = getattr(split(dataset.layout.n_samples, **data["split"]), part)
+    samples = getattr(_split_as_trained(data["split"], dataset.n_samples), part)
     return dataset.of_samples(samples), part
+
+
+def _split_as_trained(stated: dict[str, Any], n_samples: int) -> Split:
+    if stated.get("preset") is not None:
+        return preset_split(stated["preset"], n_samples)
+    return split(n_samples, **{key: value for key, value in stated.items() if key != "preset"})
 
 
 def _summary(run: RunConfig, data: RunData, bundle: Bundle) -> dict[str, Any]:

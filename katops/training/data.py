@@ -1,6 +1,6 @@
 """From the ``data`` section of a configuration to data sets, splits and statistics, checked before any training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,11 @@ import numpy as np
 from katops.config import DataConfig
 from katops.data.dataset import FieldDataset
 from katops.data.fingerprints import fingerprint
-from katops.data.formats import describe
-from katops.data.loader import Split, split
-from katops.data.normalize import Fit, fit_normalizer, reading_batch_size
+from katops.data.normalize import Fit
+from katops.data.resample import Resample
+from katops.data.sources import describe_all
+from katops.data.splits import Split, preset_split, split
+from katops.data.statistics.cached import cached_fit, check_values
 from katops.data.windows import Window
 from katops.errors import UserError
 from katops.fields import FieldMeta
@@ -23,14 +25,14 @@ CheckProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class TestSet:
+class HeldOut:
     """Windows that are never trained on.
 
     Attributes:
-        name: how the report calls it, the name of the file.
+        name: how the report calls it, the name of the file or folder.
         dataset: where to read.
         windows: indices into the data set.
-        path: the file.
+        path: the file, folder or pattern.
     """
 
     name: str
@@ -46,13 +48,15 @@ class RunData:
     Attributes:
         dataset: windows of ``data.file``.
         split: samples of each part.
+        validation: what the best epoch is chosen by; ``None`` where there is nothing to validate with.
         tests: the test sets, the main one first.
         fingerprint: of ``data.file``.
     """
 
     dataset: FieldDataset
     split: Split
-    tests: tuple[TestSet, ...]
+    validation: HeldOut | None
+    tests: tuple[HeldOut, ...]
     fingerprint: str
 
     @property
@@ -65,45 +69,22 @@ class RunData:
         """Windows of the training samples."""
         return self.dataset.of_samples(self.split.train)
 
-    @property
-    def validation_windows(self) -> np.ndarray:
-        """Windows of the validation samples."""
-        return self.dataset.of_samples(self.split.validation)
-
     def fit(self, kind: str, progress: CheckProgress | None = None) -> Fit:
         """Statistics of the training samples; every other sample is read once too, so that bad values show up now.
 
         Raises:
             UserError: a value is not finite, in whatever part.
         """
-        fit = fit_normalizer(self.dataset, self.train_windows, kind=kind, progress=progress)
-        check_values(self.dataset, self.validation_windows)
-        for test in self.tests:
-            check_values(test.dataset, test.windows)
+        fit = cached_fit(self.dataset, self.train_windows, kind=kind, progress=progress)
+        for part in (*(() if self.validation is None else (self.validation,)), *self.tests):
+            check_values(part.dataset, part.windows)
         return fit
-
-
-def check_values(dataset: FieldDataset, windows: np.ndarray) -> None:
-    """Read windows once.
-
-    Raises:
-        UserError: a value is not finite; the message names file, sample and channel.
-    """
-    size = reading_batch_size(dataset)
-    for start in range(0, len(windows), size):
-        dataset.__getitems__(windows[start : start + size])
 
 
 def statement(config: DataConfig) -> dict[str, Any]:
     """The description of the arrays as the configuration gives it, for :func:`katops.data.formats.describe`."""
-    return {
-        "inputs": config.inputs,
-        "outputs": config.outputs,
-        "boundary": config.boundary,
-        "grid": config.grid,
-        "axes": config.axes,
-        "time_step": config.time_step,
-    }
+    keys = ("format", "inputs", "outputs", "constants", "parameters", "channels", "axes", "boundary", "grid", "domain")
+    return {key: getattr(config, key) for key in (*keys, "time_step")}
 
 
 def open_run_data(config: DataConfig, batch_size: int, generation_progress: CheckProgress | None = None) -> RunData:
@@ -118,46 +99,67 @@ def open_run_data(config: DataConfig, batch_size: int, generation_progress: Chec
         problem = create_problem(wanted.problem, **wanted.options)
         _share_out(config, wanted.samples)
         write(problem, wanted.samples, wanted.seed, config.file, progress=generation_progress)
-    dataset = open_dataset(config.file, config)
-    parts = _share_out(config, dataset.layout.n_samples)
+    dataset = open_dataset(config.file, config, exclude=config.exclude)
+    parts = _share_out(config, dataset.n_samples)
     windows = len(dataset.of_samples(parts.train))
     if batch_size > windows:
         raise UserError(
             f"train.batch_size is {batch_size}, but the training part of {config.file} has {windows} windows; "
             f"make the batch smaller or data.split.train larger"
         )
-    tests = _named_apart([_test_set(path, config, dataset) for path in config.test_files])
+    tests = _named_apart([_held_out(path, config, dataset, "test_files") for path in config.test_files])
+    own = Path(config.file)
     if not tests and len(parts.test):
-        path = Path(config.file)
-        tests = (TestSet(path.name, dataset, dataset.of_samples(parts.test), path),)
+        tests = (HeldOut(own.name, dataset, dataset.of_samples(parts.test), own),)
     if not tests:
         raise UserError(
             "data.split.test is 0 and data.test_files is empty; give test samples to measure the result with"
         )
-    return RunData(dataset, parts, tests, fingerprint(dataset.layout))
+    validation = None
+    if config.validation_files:
+        validation = _held_out(config.validation_files, config, dataset, "validation_files")
+    elif len(parts.validation):
+        validation = HeldOut(own.name, dataset, dataset.of_samples(parts.validation), own)
+    return RunData(dataset, parts, validation, tests, fingerprint(dataset.layouts))
 
 
-def open_dataset(path: str | Path, config: DataConfig) -> FieldDataset:
-    """One file with the description, window and subsampling of the configuration."""
-    layout = describe(path, **statement(config))
-    if not layout.outputs:
-        raise UserError(f"{path} has no output channels to learn; name them in data.outputs")
-    if config.time_step is not None and not layout.time_dependent:
-        raise UserError(f"data.time_step is {config.time_step}, but no channel of {path} has a time axis; leave it out")
-    return FieldDataset(layout, window=Window(**config.window.model_dump()), subsample=config.subsample)
+def open_dataset(path: str | Path | Sequence[str], config: DataConfig, exclude: Sequence[int] = ()) -> FieldDataset:
+    """The files of a path, folder or pattern with the description, window and resampling of the configuration."""
+    layouts = describe_all(path, **statement(config))
+    named = path if isinstance(path, str | Path) else ", ".join(path)
+    if not layouts[0].outputs:
+        raise UserError(f"{named} has no output channels to learn; name them in data.outputs")
+    if config.time_step is not None and not layouts[0].time_dependent:
+        raise UserError(
+            f"data.time_step is {config.time_step}, but no channel of {named} has a time axis; leave it out"
+        )
+    return FieldDataset(
+        layouts,
+        window=Window(**config.window.model_dump()),
+        resample=resampling(config.model_dump()),
+        exclude=exclude,
+        memory=config.memory,
+    )
+
+
+def resampling(data: Mapping[str, Any]) -> Resample:
+    """The resampling that a ``data`` section, or the header of a model file, asks for."""
+    return Resample(data.get("subsample", 1), data.get("subsample_method", "stride"), data.get("crop"))
 
 
 def _share_out(config: DataConfig, samples: int) -> Split:
+    if config.split.preset is not None:
+        return preset_split(config.split.preset, samples)
     return split(
         samples,
         train=config.split.train,
-        validation=config.split.validation,
+        validation=0 if config.validation_files else config.split.validation,
         test=_test_share(config),
         seed=config.split.seed,
     )
 
 
-def _named_apart(tests: list[TestSet]) -> tuple[TestSet, ...]:
+def _named_apart(tests: list[HeldOut]) -> tuple[HeldOut, ...]:
     """Test sets with different names: the name of the file, or its path where two files have the same name."""
     names = [test.name for test in tests]
     named = [test if names.count(test.name) == 1 else replace(test, name=str(test.path)) for test in tests]
@@ -174,12 +176,16 @@ def _test_share(config: DataConfig) -> int | float | None:
     return config.split.test
 
 
-def _test_set(path: str, config: DataConfig, train: FieldDataset) -> TestSet:
+def _held_out(path: str | Sequence[str], config: DataConfig, train: FieldDataset, key: str) -> HeldOut:
     dataset = open_dataset(path, config)
-    for kind in ("inputs", "outputs", "boundary"):
+    named = path if isinstance(path, str) else ", ".join(path)
+    for kind in ("inputs", "constants", "outputs", "boundary"):
         ours, theirs = getattr(train.meta, kind), getattr(dataset.meta, kind)
         if ours != theirs:
-            raise UserError(f"the {kind} of {path} are {theirs}, those of the training file {ours}; they must agree")
-    if fingerprint(dataset.layout) == fingerprint(train.layout):
-        raise UserError(f"{path} in data.test_files is the training file itself; use data.split.test instead")
-    return TestSet(Path(path).name, dataset, np.arange(len(dataset)), Path(path))
+            raise UserError(f"the {kind} of {named} are {theirs}, those of the training file {ours}; they must agree")
+    own = {fingerprint(layout) for layout in train.layouts}
+    if any(fingerprint(layout) in own for layout in dataset.layouts):
+        raise UserError(
+            f"{named} in data.{key} is the training file itself, or has it among its files; use data.split instead"
+        )
+    return HeldOut(Path(named).name, dataset, np.arange(len(dataset)), Path(named))

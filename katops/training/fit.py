@@ -5,12 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor, nn
 
 from katops.bundle import Bundle, load, save
 from katops.config import Component, RunConfig
+from katops.data.dataset import FieldDataset
 from katops.data.loader import batch_loader
 from katops.data.normalize import Fit
 from katops.errors import UserError
@@ -64,7 +66,7 @@ def build_predictor(config: RunConfig, data: RunData, fit: Fit) -> FieldPredicto
     predictor = FieldPredictor(_build(config, data.meta), fit.normalizer, data.meta)
     sample = data.dataset.__getitems__(data.train_windows[:1])
     with torch.no_grad():
-        predictor.eval()(sample.x, sample.time)
+        predictor.eval()(sample.x, sample.time, sample.constants)
     return predictor.train()
 
 
@@ -103,17 +105,19 @@ def train_model(
     write_text(directory / CONFIG_FILE, config.to_yaml())
     steps = total_steps(config.train, len(data.train_windows))
     task = OperatorTask(predictor, build_loss(config.train.loss), config.train, steps, data.fingerprint)
-    validation = _loader(config, data, shuffle=False) if len(data.validation_windows) else None
-    training = course.run(task, "predictor", _loader(config, data, shuffle=True), validation, saved)
+    held_out = data.validation
+    validation = None if held_out is None else _loader(config, held_out.dataset, held_out.windows, shuffle=False)
+    batches = _loader(config, data.dataset, data.train_windows, shuffle=True)
+    training = course.run(task, "predictor", batches, validation, saved)
     header = {"training": training, "data": _data_header(config, data)}
     save(directory, predictor, mean_target=fit.target_mean, **header)
     return load(directory)
 
 
-def _loader(config: RunConfig, data: RunData, *, shuffle: bool) -> Any:
+def _loader(config: RunConfig, dataset: FieldDataset, windows: np.ndarray, *, shuffle: bool) -> Any:
     return batch_loader(
-        data.dataset,
-        data.train_windows if shuffle else data.validation_windows,
+        dataset,
+        windows,
         batch_size=config.train.batch_size,
         shuffle=shuffle,
         seed=config.seed,
@@ -126,16 +130,20 @@ def _data_header(config: RunConfig, data: RunData) -> dict[str, Any]:
     return {
         "file": config.data.file,
         "fingerprint": data.fingerprint,
-        "samples": data.dataset.layout.n_samples,
+        "samples": data.dataset.n_samples,
         "plugins": list(config.plugins),
         "space": list(data.dataset.space),
         "statement": statement(config.data),
         "window": config.data.window.model_dump(),
         "subsample": config.data.subsample,
+        "subsample_method": config.data.subsample_method,
+        "crop": config.data.crop,
+        "exclude": list(config.data.exclude),
         "split": {
             "train": len(data.split.train),
             "validation": len(data.split.validation),
             "test": len(data.split.test),
             "seed": config.data.split.seed,
+            "preset": config.data.split.preset,
         },
     }

@@ -53,20 +53,24 @@ class OperatorTask(lightning.LightningModule):
     def training_step(self, batch: FieldSample, batch_index: int) -> Tensor:
         """Mean loss of one batch."""
         scale = self.predictor.normalizer.output_std.view(-1, *(1,) * len(self.predictor.meta.axes))
-        prediction = self.predictor(batch.x, batch.time) / scale
+        prediction = self.predictor(batch.x, batch.time, batch.constants) / scale
         loss = self.loss(prediction.flatten(1, 2), (batch.y / scale).flatten(1, 2)).mean()
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.x))
         return loss
 
     def validation_step(self, batch: FieldSample, batch_index: int) -> None:
         """Relative L2 error in physical units."""
-        prediction = self.predictor(batch.x, batch.time)
+        prediction = self.predictor(batch.x, batch.time, batch.constants)
         error = relative_l2(prediction.flatten(1, 2), batch.y.flatten(1, 2)).mean()
         self.log(MONITOR.name, error, on_epoch=True, prog_bar=True, batch_size=len(batch.x))
 
-    def sample_names(self, batch: FieldSample) -> list[int]:
-        """Numbers of the samples in a batch."""
-        return sorted(set(batch.index[:, 0].tolist())) if batch.index is not None else []
+    def sample_names(self, batch: FieldSample) -> list[int | str]:
+        """Numbers of the samples in a batch, each with the number of its file where there are several."""
+        if batch.index is None:
+            return []
+        places = sorted({(file, sample) for file, sample, *_ in batch.index.tolist()})
+        several = any(file for file, _ in places)
+        return [f"{sample} of file {file}" if several else sample for file, sample in places]
 
     def configure_optimizers(self) -> Any:
         """AdamW and the schedule, advanced after every step."""

@@ -5,11 +5,15 @@ import io
 import h5py
 import numpy as np
 import pytest
+import scipy.io
+import torch
 import yaml
 from rich.console import Console
 
 from katops.data.formats import describe
-from katops.data.inspect import inspect, render
+from katops.data.inspection.glance import Glance
+from katops.data.inspection.inspect import inspect, render
+from katops.data.sources import describe_all
 from katops.errors import UserError
 
 
@@ -152,7 +156,7 @@ def test_storage_is_reported(tmp_path):
         file.create_dataset("packed", data=np.ones((4, 12, 20)), chunks=(1, 12, 20), compression="gzip", shuffle=True)
         file.create_dataset("never", (4, 12, 20), "f4")
     storage = {array.path: array.storage for array in inspect(path).arrays}
-    assert storage == {"/packed": "chunks 1 x 12 x 20, gzip + shuffle", "/never": "never written"}
+    assert storage == {"/packed": "chunks 1 x 12 x 20, shuffle + gzip", "/never": "never written"}
 
 
 def test_a_file_with_a_group_per_sample_is_listed_up_to_a_bound(tmp_path):
@@ -160,13 +164,122 @@ def test_a_file_with_a_group_per_sample_is_listed_up_to_a_bound(tmp_path):
     with h5py.File(path, "w") as file:
         for seed in range(2500):
             file[f"{seed:04d}/data"] = np.zeros(2)
-    inspection = inspect(path)
-    assert inspection.more
-    assert "and 1960 more" in _text(inspection)
+    assert "and 2460 more" in _text(inspect(path))
 
 
-def test_a_file_that_is_not_hdf5_is_refused(tmp_path):
+def test_a_file_of_another_kind_is_refused(tmp_path):
     path = tmp_path / "data.csv"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="not an HDF5 file"):
+    with pytest.raises(UserError, match="of a kind that is not read"):
         inspect(path)
+
+
+def test_the_way_each_array_is_read_is_told_with_what_it_costs(tmp_path):
+    path = tmp_path / "data.h5"
+    values = np.random.default_rng(0).normal(size=(4, 12, 20))
+    with h5py.File(path, "w") as file:
+        file["a"] = values
+        file.create_dataset("u", data=values, chunks=(4, 12, 20), compression="gzip")
+    arrays = {array.path: array for array in inspect(path).arrays}
+    assert (arrays["/a"].reading, arrays["/u"].reading) == ("raw", "h5py")
+    assert "a frame costs 4 times its bytes, katops convert makes a file without that" in arrays["/u"].why
+    assert "array 'u' is read slowly" in _text(inspect(path))
+
+
+def test_files_of_a_folder_are_summed_up(write_katops, fields, tmp_path):
+    (tmp_path / "runs").mkdir()
+    for number, frames in enumerate((5, 7)):
+        channels = {"velocity": ("state", fields["velocity"][:, :frames])}
+        parameters = {"viscosity": 0.1 * (1 + np.arange(9) + 9 * number)}
+        write_katops(channels, times=0.5 * np.arange(frames), name=f"runs/{number}.h5", parameters=parameters)
+    for where in (tmp_path / "runs", f"{tmp_path}/runs/*.h5"):
+        inspection = inspect(where)
+        text = _text(inspection)
+        for part in ("2 files", "18 samples", "5 to 7 frames", "0.1    1.8   18"):
+            assert part in text
+        data = yaml.safe_load(inspection.yaml)["data"]
+        assert data["file"] == str(where)
+        assert len(describe_all(data["file"], inputs=data["inputs"], outputs=data["outputs"])) == 2
+
+
+def test_files_that_do_not_belong_together_are_told_apart_and_get_no_block(steady, moving):
+    inspection = inspect(steady.parent)
+    assert "cannot be read as one data set" in _text(inspection)
+    assert inspection.yaml == ""
+
+
+@pytest.mark.parametrize("dtype", [np.complex128, [("real", "f8"), ("imag", "f8")]])
+def test_complex_arrays_are_not_passed_over_in_silence(tmp_path, dtype):
+    path = tmp_path / "data.h5"
+    with h5py.File(path, "w") as file:
+        file["a"] = np.random.default_rng(0).normal(size=(1, 12, 20))
+        file["u"] = np.zeros((1, 12, 20), dtype)
+    text = _text(inspect(path))
+    assert "array 'u' holds complex values, which are not read" in text
+    assert "2 arrays, 1 sample, " in text
+
+
+def test_a_folder_of_very_many_files_is_looked_at_in_part(write_katops, fields, tmp_path, monkeypatch):
+    monkeypatch.setattr("katops.data.inspection.inspect._MOST_FILES", 3)
+    (tmp_path / "runs").mkdir()
+    for number in range(7):
+        write_katops({"velocity": ("state", fields["velocity"])}, times=np.arange(7), name=f"runs/{number}.h5")
+    inspection = inspect(tmp_path / "runs")
+    assert [layout.path.name for layout in inspection.layouts] == ["0.h5", "3.h5", "6.h5"]
+    assert "27 samples in 3 of the files" in _text(inspection)
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "mat", "pt", "nc"])
+def test_files_of_other_kinds_are_shown_with_a_block_that_describes_them(tmp_path, kind):
+    values = np.random.default_rng(0).normal(size=(9, 12, 20))
+    path = tmp_path / f"data.{kind}"
+    if kind == "npy":
+        np.save(path, np.stack([values, values], axis=1))
+    elif kind == "npz":
+        np.savez(path, a=values, u=values)
+    elif kind == "mat":
+        scipy.io.savemat(path, {"coeff": values, "sol": values})
+    elif kind == "pt":
+        torch.save({"x": torch.from_numpy(values), "y": torch.from_numpy(values)}, path)
+    else:
+        with scipy.io.netcdf_file(path, "w") as file:
+            for name, size in (("sample", 9), ("north", 12), ("east", 20)):
+                file.createDimension(name, size)
+            file.createVariable("a", "f8", ("sample", "north", "east"))[:] = values
+            file.createVariable("u", "f8", ("sample", "north", "east"))[:] = values
+    inspection = inspect(path)
+    layout = _describe(inspection.yaml)
+    assert layout == inspection.layout
+    assert layout.n_samples == 9
+    assert inspection.statistics[0].samples >= 1
+
+
+def test_an_enormous_file_with_the_samples_last_is_looked_at_without_reading_it(tmp_path):
+    path = tmp_path / "large.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_2_0(file, {"descr": "<f8", "fortran_order": False, "shape": (400, 500, 20000)})
+        file.truncate(file.tell() + 400 * 500 * 20000 * 8)
+    layout = describe(path, inputs=["data"], outputs=[], axes=["x", "y", "sample"])
+    values, samples = Glance(layout).share(layout.inputs[0])
+    assert values.size < 2**22
+    assert samples > 1
+    assert Glance(layout).field(layout.inputs[0], 7).shape == (400, 500)
+
+
+@pytest.mark.parametrize(
+    "order", [("sample", "time", "x", "y"), ("time", "x", "y", "sample"), ("y", "sample", "x", "time")]
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_single_fields_are_the_right_ones_in_any_order_of_axes(tmp_path, order, packed):
+    values = np.random.default_rng(0).normal(size=(5, 7, 12, 20))
+    stored = values.transpose([("sample", "time", "x", "y").index(axis) for axis in order])
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file.create_dataset("u", data=stored, compression="gzip" if packed else None)
+    layout = describe(tmp_path / "data.h5", inputs=["u"], outputs=["u"], axes=order)
+    expected = values if layout.space == (12, 20) else values.swapaxes(2, 3)
+    glance = Glance(layout)
+    for points in (None, (slice(None, None, 3), slice(None, None, 2)), (slice(2, 9), 4)):
+        found = glance.field(layout.inputs[0], 3, 5, points)
+        np.testing.assert_array_equal(found, expected[3, 5] if points is None else expected[3, 5][points])
+    part, _ = glance.share(layout.inputs[0])
+    assert np.isin(part, values).all()

@@ -1,94 +1,22 @@
-"""Splits, the order of samples, and loading with and without worker processes."""
+"""Batches with and without worker processes, shared between ranks."""
 
+import gc
+import itertools
+import multiprocessing
+import threading
+from collections import Counter
+
+import h5py
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from torch.utils.data import SequentialSampler
 
 from katops.data.dataset import FieldDataset
 from katops.data.formats import describe
-from katops.data.loader import EpochSampler, batch_loader, split
+from katops.data.loader import batch_loader
+from katops.data.order import EpochSampler
 from katops.errors import UserError
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(10, 300), st.integers(1, 5), st.floats(0.0, 0.5), st.integers(0, 3), st.booleans())
-def test_parts_are_disjoint_and_the_rest_completes_them(n, validation, test, seed, shuffle):
-    parts = split(n, train=None, validation=validation, test=test, seed=seed, shuffle=shuffle)
-    assert sorted(np.concatenate([parts.train, parts.validation, parts.test]).tolist()) == list(range(n))
-    assert len(parts.validation) == validation
-    assert len(parts.test) == int(test * n + 1e-9)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(1, 500), st.sampled_from([(0.8, 0.1, 0.1), (0.7, 0.2, 0.1), (1.0, 0.0, 0.0)]))
-def test_shares_that_add_up_to_one_use_every_sample(n, shares):
-    train, validation, test = shares
-    parts = split(n, train=train, validation=validation, test=test)
-    assert sum(map(len, (parts.train, parts.validation, parts.test))) == n
-
-
-def test_a_share_is_not_short_of_a_sample_by_rounding():
-    assert len(split(10, train=0.3, validation=0.3, test=0.3).train) == 3
-
-
-def test_the_same_seed_gives_the_same_split_and_another_seed_another():
-    first, again, other = (split(100, seed=seed) for seed in (1, 1, 2))
-    assert np.array_equal(first.train, again.train)
-    assert np.array_equal(first.test, again.test)
-    assert not np.array_equal(first.test, other.test)
-
-
-def test_validation_and_test_do_not_depend_on_the_number_of_training_samples():
-    few, many = (split(100, train=train, validation=10, test=20, seed=5) for train in (7, 70))
-    assert np.array_equal(few.test, many.test)
-    assert np.array_equal(few.validation, many.validation)
-    assert set(few.train) <= set(many.train)
-
-
-def test_the_split_of_today_is_the_split_of_tomorrow():
-    parts = split(12, train=None, validation=3, test=3, seed=0)
-    assert (parts.validation.tolist(), parts.test.tolist()) == ([0, 4, 7], [5, 9, 10])
-
-
-def test_without_shuffling_the_parts_are_stretches_of_the_file():
-    parts = split(10, train=4, validation=2, test=3, shuffle=False)
-    assert parts.train.tolist() == [0, 1, 2, 3]
-    assert parts.validation.tolist() == [5, 6]
-    assert parts.test.tolist() == [7, 8, 9]
-
-
-@pytest.mark.parametrize(
-    ("parts", "message"),
-    [
-        ({"train": 900, "validation": 200, "test": 200}, r"train 900 \+ validation 200 \+ test 200 = 1300.*1200"),
-        ({"train": None, "validation": 600, "test": 600}, "no training sample of the 1200"),
-        ({"train": 1.5}, "train is 1.5; a float is a share"),
-        ({"train": -1}, "given: -1"),
-        ({"train": True}, "given: True"),
-        ({"train": None, "test": None}, "train and test open"),
-    ],
-)
-def test_parts_that_do_not_fit_are_refused(parts, message):
-    with pytest.raises(UserError, match=message):
-        split(1200, **parts)
-
-
-def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone():
-    indices = np.arange(5, 45)
-    sampler = EpochSampler(indices, seed=3)
-    first = list(sampler)
-    sampler.set_epoch(4)
-    fifth = list(sampler)
-    resumed = EpochSampler(indices, seed=3)
-    resumed.set_epoch(4)
-    torch.manual_seed(99)
-    assert list(resumed) == fifth
-    assert first != fifth
-    assert sorted(first) == sorted(fifth) == indices.tolist()
-    assert list(EpochSampler(indices, seed=4)) != first
-    assert list(EpochSampler(indices, seed=3, shuffle=False)) == indices.tolist()
 
 
 def test_loading_leaves_the_global_generator_alone(steady):
@@ -98,32 +26,43 @@ def test_loading_leaves_the_global_generator_alone(steady):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+FIELDS = ("index", "x", "y", "time", "parameters", "times_in", "times_out")
+
+
 def _batches(loader) -> list:
-    return [(batch.x, batch.y, batch.index) for batch in loader]
+    return [tuple(getattr(batch, name) for name in FIELDS) for batch in loader]
 
 
-# Python 3.12 and later warn about every fork of a process with threads, which torch has.
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("start_method", ["fork", "forkserver", "spawn"])
-def test_workers_give_the_batches_of_the_main_process(moving, start_method):
-    dataset = FieldDataset(describe(moving))
-    options = {"indices": dataset.of_samples([0, 2, 5, 8]), "batch_size": 5, "shuffle": True, "seed": 1}
-    expected = batch_loader(dataset, **options)
-    loader = batch_loader(dataset, **options, workers=2, start_method=start_method)
-    for epoch in (0, 1):
-        for one in (expected, loader):
-            one.sampler.set_epoch(epoch)
-        pairs = list(zip(_batches(loader), _batches(expected), strict=True))
-        assert len(pairs) == 5
-        assert all(torch.equal(a, b) for left, right in pairs for a, b in zip(left, right, strict=True))
+def _rows(loader) -> list:
+    return [batch.index[:, 1:3].tolist() for batch in loader]
+
+
+def _threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "katops-read-ahead"]
+
+
+@pytest.fixture
+def compressed(moving, tmp_path):
+    """The moving file with every frame compressed: HDF5 itself has to read it."""
+    path = tmp_path / "compressed.h5"
+    with h5py.File(moving) as source, h5py.File(path, "w", track_order=True) as file:
+        file.attrs.update(source.attrs)
+        for name in source:
+            source.copy(name, file)
+        values = file["fields/velocity"][()]
+        attributes = dict(file["fields/velocity"].attrs)
+        del file["fields/velocity"]
+        file.create_dataset("fields/velocity", data=values, chunks=(1, 1, 12, 20), compression="gzip", shuffle=True)
+        file["fields/velocity"].attrs.update(attributes)
+    return path
 
 
 def test_every_window_comes_once_and_the_last_batch_may_be_short(moving):
     loader = batch_loader(FieldDataset(describe(moving)), batch_size=16, shuffle=True)
     batches = _batches(loader)
-    assert [len(index) for *_, index in batches] == [16, 16, 16, 6]
-    seen = torch.cat([index for *_, index in batches]).tolist()
-    assert sorted(seen) == [[m, s] for m in range(9) for s in range(6)]
+    assert [len(index) for index, *_ in batches] == [16, 16, 16, 6]
+    seen = torch.cat([index for index, *_ in batches]).tolist()
+    assert sorted(seen) == [[0, m, s, 1] for m in range(9) for s in range(6)]
     assert len(batch_loader(FieldDataset(describe(moving)), batch_size=16, drop_last=True)) == 3
 
 
@@ -139,7 +78,7 @@ def test_lightning_sets_the_epoch_of_the_order(steady):
             self.seen = []
 
         def training_step(self, batch, batch_index):
-            self.seen.append(batch.index[:, 0].tolist())
+            self.seen.append(batch.index[:, 1].tolist())
             return self.weight * batch.x.mean()
 
         def configure_optimizers(self):
@@ -180,3 +119,157 @@ def test_nothing_to_read_is_refused(steady):
         batch_loader(dataset, [], batch_size=2)
     with pytest.raises(UserError, match="batch_size is 10, but there are 9"):
         batch_loader(dataset, batch_size=10, drop_last=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_forkserver():
+    """Forked from a process that has imported torch already, workers start in a moment instead of seconds."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["katops.data.loader"])
+
+
+# Under spawn every worker imports torch, which takes seconds: there 1 and 3 workers stand for all. All world sizes are
+# served by the same workers.
+STARTS = [("fork", (1, 2, 3, 8)), ("forkserver", (1, 2, 3, 8)), ("spawn", (1, 3))]
+PROCESSES = [(method, workers) for method, counts in STARTS for workers in counts]
+
+
+# Python 3.12 and later warn about every fork of a process with threads, which torch has.
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:.*worker processes")
+@pytest.mark.parametrize(("start_method", "workers"), [(None, 0), *PROCESSES])
+def test_every_window_comes_once_and_the_same_whatever_the_workers_and_ranks(moving, start_method, workers):
+    dataset = FieldDataset(describe(moving))
+    everything = Counter((m, s) for m in range(9) for s in range(6))
+    options = {"batch_size": 4, "shuffle": True, "seed": 3}
+    loader = batch_loader(dataset, **options, rank=0, world_size=2, workers=workers, start_method=start_method)
+    for epoch, world_size in itertools.product((0, 1), (1, 2, 3)):
+        seen = Counter()
+        for rank in range(world_size):
+            # Who reads what is decided by the sampler, in this process.
+            loader.sampler.rank, loader.sampler.num_replicas = rank, world_size
+            loader.sampler.set_epoch(epoch)
+            batches = _batches(loader)
+            order = list(loader.sampler)
+            expected = [dataset.__getitems__(order[first : first + 4]) for first in range(0, len(order), 4)]
+            assert len(batches) == len(expected) == len(loader)
+            for batch, whole in zip(batches, expected, strict=True):
+                assert all(torch.equal(ours, getattr(whole, name)) for ours, name in zip(batch, FIELDS, strict=True))
+                seen.update(map(tuple, batch[0][:, 1:3].tolist()))
+        assert seen == everything
+
+
+def test_batches_that_are_kept_never_change(moving, fields):
+    dataset = FieldDataset(describe(moving))
+    loader = batch_loader(dataset, batch_size=2)
+    kept = list(loader)
+    assert len(kept) == 27
+    for number, batch in enumerate(kept):
+        expected = dataset.__getitems__([2 * number, 2 * number + 1])
+        assert torch.equal(batch.x, expected.x)
+        assert torch.equal(batch.y, expected.y)
+
+
+def test_memory_of_batches_that_are_dropped_is_used_again(moving):
+    loader = batch_loader(FieldDataset(describe(moving)), batch_size=1)
+    places = set()
+    for batch in loader:
+        places.add(batch.x.data_ptr())
+        del batch
+    assert len(places) <= 6
+
+
+def test_iterations_may_be_nested_and_given_up(moving):
+    dataset = FieldDataset(describe(moving))
+    loader = batch_loader(dataset, batch_size=16, shuffle=True)
+    expected = _rows(loader)
+    outer = []
+    for batch in loader:
+        outer.append(batch.index[:, 1:3].tolist())
+        assert _rows(loader) == expected
+        for _ in loader:
+            break
+    assert outer == expected
+    iterator = iter(loader)
+    next(iterator)
+    assert _threads()
+    del iterator
+    gc.collect()
+    assert not _threads()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_worker_processes_may_serve_nested_and_abandoned_iterations(moving):
+    loader = batch_loader(FieldDataset(describe(moving)), batch_size=16, workers=1, start_method="fork", shuffle=True)
+    expected = _rows(loader)
+    outer = []
+    for batch in loader:
+        outer.append(batch.index[:, 1:3].tolist())
+        if len(outer) == 2:
+            assert _rows(loader) == expected
+    assert outer == expected
+    for _ in loader:
+        break
+    assert _rows(loader) == expected
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("file", ["moving", "compressed"])
+def test_workers_may_be_forked_while_a_thread_reads_ahead(request, file):
+    dataset = FieldDataset(describe(request.getfixturevalue(file)), memory="file")
+    loader = batch_loader(dataset, batch_size=3)
+    expected = _rows(loader)
+    for number, _ in enumerate(loader):
+        if number % 4 == 0:
+            assert _rows(batch_loader(dataset, batch_size=3, workers=1, start_method="fork")) == expected
+
+
+def test_an_error_ends_the_iteration_and_its_thread_and_the_next_iteration_starts_anew(moving):
+    dataset = FieldDataset(describe(moving), memory="file")
+    loader = batch_loader(dataset, batch_size=9)
+    batches = _rows(loader)
+    away = moving.with_name("away.h5")
+    moving.rename(away)
+    with pytest.raises(UserError, match=r"moving\.h5"):
+        list(loader)
+    assert not _threads()
+    away.rename(moving)
+    assert _rows(loader) == batches
+
+
+def test_even_shares_give_every_rank_the_same_number_of_batches(moving):
+    dataset = FieldDataset(describe(moving))
+    for even, lengths in ((False, [11, 11, 11, 11, 10]), ("drop", [10] * 5)):
+        loaders = [batch_loader(dataset, batch_size=1, rank=rank, world_size=5, even=even) for rank in range(5)]
+        assert [len(loader) for loader in loaders] == lengths
+        assert [len(list(loader)) for loader in loaders] == lengths
+
+
+def test_a_full_batch_is_asked_of_every_rank(steady):
+    with pytest.raises(
+        UserError, match="batch_size is 4, but there are 3 windows to train on in each of the 3 processes"
+    ):
+        batch_loader(FieldDataset(describe(steady)), batch_size=4, drop_last=True, rank=1, world_size=3)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_epoch_may_be_set_after_the_iterator_was_made(moving, workers):
+    loader = batch_loader(
+        FieldDataset(describe(moving)), batch_size=16, shuffle=True, workers=workers, start_method="fork"
+    )
+    loader.sampler.set_epoch(3)
+    expected = _rows(loader)
+    loader.sampler.set_epoch(0)
+    iterator = iter(loader)
+    loader.sampler.set_epoch(3)
+    assert _rows(iterator) == expected
+
+
+def test_another_sampler_in_place_of_ours_is_followed(moving):
+    # Lightning does this where it is told to overfit a few batches.
+    dataset = FieldDataset(describe(moving))
+    loader = batch_loader(dataset, batch_size=6, shuffle=True)
+    other = type(loader)(dataset, batch_size=6, sampler=SequentialSampler(dataset), collate_fn=loader.collate_fn)
+    assert _rows(other) == _rows(batch_loader(dataset, batch_size=6))
+    state = other.state_dict()
+    other.load_state_dict({**state, "batches": 7})
+    assert _rows(other) == _rows(batch_loader(dataset, batch_size=6))[7:]

@@ -3,23 +3,29 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from katops.data import normalize
 from katops.data.dataset import FieldDataset
 from katops.data.formats import describe
 from katops.data.normalize import Normalizer, fit_normalizer
+from katops.data.statistics import fields as field_statistics
+from katops.data.statistics import window_frames
+from katops.data.statistics.fields import field_statistics as statistics_of
+from katops.data.statistics.moments import FieldMoments, Moments
 from katops.data.windows import Window
+from katops.data.writing import StoredField, create_layout, layout_file
 from katops.errors import UserError
+from katops.fields import Axis
 
 TRAIN = [0, 3, 4, 7]
 
 
 @pytest.fixture
 def small_batches(monkeypatch):
-    """Several batches even for small files."""
-    monkeypatch.setattr(normalize, "_BATCH_BYTES", 3 * 2 * 12 * 20 * 4)
+    """Several batches, and several blocks of windows, even for small files."""
+    monkeypatch.setattr(field_statistics, "_BATCH_BYTES", 3 * 12 * 20 * 4)
+    monkeypatch.setattr(window_frames, "_MOST_FRAMES", 20)
 
 
 @pytest.mark.usefixtures("small_batches")
@@ -81,15 +87,90 @@ def test_a_small_variation_on_a_large_offset_is_accurate(write_plain, plane):
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=6), st.floats(-1e4, 1e4), st.floats(1e-3, 1e3))
 def test_merged_batches_of_any_size_equal_one_batch(sizes, offset, scale):
     generator = torch.Generator().manual_seed(sum(sizes))
-    values = offset + scale * torch.randn(sum(sizes), 2, 3, 4, 5, dtype=torch.float64, generator=generator)
-    moments = normalize._Moments(3)
-    for batch in values.split(sizes):
-        moments.add(batch)
-    torch.testing.assert_close(moments.mean, values.mean((0, 1, 3, 4)), rtol=1e-12, atol=1e-12 * scale)
-    variance = values.var((0, 1, 3, 4), correction=0)
+    values = offset + scale * torch.randn(sum(sizes), 3, 4, 5, dtype=torch.float64, generator=generator)
+    weights = torch.randint(0, 4, (sum(sizes),), generator=generator)
+    weights[0] = 1
+    moments = Moments(3)
+    for batch, weight in zip(values.split(sizes), weights.split(sizes), strict=True):
+        moments.add(FieldMoments.of(batch), weight.numpy())
+    counted = values.repeat_interleave(weights, 0)
+    assert moments.count == counted[:, 0].numel()
+    np.testing.assert_allclose(moments.mean, counted.mean((0, 2, 3)), rtol=1e-12, atol=1e-12 * scale)
+    variance = counted.var((0, 2, 3), correction=0)
     # The condition number of the variance is |mean| / std; a one-pass sum of squares would lose its square.
     tolerance = 1e-12 + 1e-14 * abs(offset) / scale
-    torch.testing.assert_close(moments.squares / moments.count, variance, rtol=tolerance, atol=0.0)
+    np.testing.assert_allclose(np.square(moments.std), variance, rtol=tolerance, atol=0.0)
+    np.testing.assert_array_equal(moments.minimum, counted.amin((0, 2, 3)))
+    np.testing.assert_array_equal(moments.maximum, counted.amax((0, 2, 3)))
+
+
+@pytest.fixture
+def two_files(write_katops, fields) -> list:
+    """Trajectories of 7 and of 5 frames, with a coefficient as a second input."""
+    layouts = []
+    for name, frames in (("long.h5", 7), ("short.h5", 5)):
+        velocity = fields["velocity"][:, :frames] + (frames == 5)
+        channels = {"coefficient": ("input", fields["coefficient"]), "velocity": ("state", velocity)}
+        layouts.append(describe(write_katops(channels, times=0.5 * np.arange(frames), name=name)))
+    return layouts
+
+
+WINDOWS = st.builds(
+    Window,
+    n_in=st.integers(1, 2),
+    n_out=st.integers(1, 2),
+    gap=st.integers(0, 1),
+    stride=st.integers(1, 3),
+    every=st.integers(1, 1),
+) | st.just(Window(every=2, stride=1))
+
+
+@pytest.mark.usefixtures("small_batches")
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(window=WINDOWS, state=st.booleans(), data=st.data())
+def test_frames_that_windows_share_are_read_once_and_counted_as_often_as_they_occur(two_files, window, state, data):
+    layouts = two_files
+    if state:
+        layouts = [describe(layout.path, inputs=["velocity"], outputs=["velocity"]) for layout in two_files]
+    dataset = FieldDataset(layouts, window=window, dtype=torch.float64)
+    chosen = data.draw(st.sets(st.integers(0, len(dataset) - 1), min_size=1))
+    batch = dataset.__getitems__(sorted(chosen))
+    found = statistics_of(dataset, list(chosen))
+    for rows, values in ((found.inputs, batch.x), (found.outputs, batch.y)):
+        for channel, row in enumerate(rows):
+            expected = values[:, :, channel]
+            assert row.count == expected.numel()
+            np.testing.assert_allclose([row.mean, row.std], [expected.mean(), expected.std(correction=0)], rtol=1e-11)
+            assert (row.minimum, row.maximum) == (expected.min(), expected.max())
+    np.testing.assert_allclose(found.target_mean, batch.y.mean(0), rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("every", [1, 2])
+def test_increments_are_those_between_the_handed_out_frames_of_the_training_samples(two_files, every):
+    layouts = [describe(layout.path, inputs=["velocity"], outputs=["velocity"]) for layout in two_files]
+    dataset = FieldDataset(layouts, window=Window(every=every), dtype=torch.float64)
+    samples = [0, 4, 9, 12]
+    row = statistics_of(dataset, dataset.of_samples(samples)).outputs[0]
+    single = FieldDataset(layouts, dtype=torch.float64)
+    whole = [torch.cat([one.x, one.y]) for one in map(single.trajectory, samples)]
+    changes = torch.cat([(frames[every:] - frames[:-every]).flatten() for frames in whole])
+    assert row.delta_mean == pytest.approx(float(changes.mean()), rel=1e-9)
+    assert row.delta_std == pytest.approx(float(changes.std(correction=0)), rel=1e-9)
+
+
+def test_steady_problems_have_no_increments(steady):
+    assert statistics_of(FieldDataset(describe(steady)), TRAIN).outputs[0].delta_std is None
+
+
+def test_a_frame_is_read_once_however_many_windows_share_it(moving, monkeypatch):
+    dataset = FieldDataset(describe(moving, inputs=["velocity"]), window=Window(n_in=3, n_out=3))
+    read = []
+    original = dataset.reader.read
+    monkeypatch.setattr(dataset.reader, "read", lambda *requests: (read.extend(requests), original(*requests)))
+    statistics_of(dataset, range(len(dataset)))
+    touched = [(*item,) for request in read for item in zip(request.samples, request.starts, strict=True)]
+    assert sorted(touched) == [(sample, frame) for sample in range(9) for frame in range(7)]
 
 
 @pytest.fixture
@@ -152,7 +233,9 @@ def test_without_normalisation_values_pass_unchanged_and_the_mean_target_is_stil
 def test_progress_counts_to_the_end(steady):
     calls = []
     fit_normalizer(FieldDataset(describe(steady)), TRAIN, progress=lambda *done: calls.append(done))
-    assert calls == [(3, 4), (4, 4)]
+    assert calls[-1] == (4, 4)
+    assert len(calls) > 2
+    assert calls == sorted(calls)
 
 
 @pytest.mark.parametrize("allow_nonfinite", [False, True])
@@ -185,3 +268,53 @@ def test_an_unknown_kind_and_an_empty_part_are_refused(steady):
         fit_normalizer(dataset, TRAIN, kind="standrad")
     with pytest.raises(UserError, match="no training samples"):
         fit_normalizer(dataset, [])
+
+
+@pytest.fixture
+def forced(tmp_path) -> FieldDataset:
+    """A velocity that moves under a force of each sample and around a mask that all share."""
+    rng = np.random.default_rng(5)
+    path = tmp_path / "forced.h5"
+    axes = [Axis("x", boundary=("wall", "open")), Axis("y", "periodic_nodes", boundary=("periodic", "periodic"))]
+    with layout_file(path) as file:
+        arrays = create_layout(
+            file.hdf5,
+            name="forced",
+            samples=9,
+            fields={
+                "velocity": StoredField("state", "m/s", (7, 12, 20)),
+                "force": StoredField("constant", "N", (12, 20)),
+                "mask": StoredField("constant", "", (12, 20), per_sample=False),
+            },
+            axes=axes,
+            times=0.5 * np.arange(7),
+        )
+        for name in ("velocity", "force", "mask"):
+            dataset = arrays[f"fields/{name}"]
+            dataset[...] = rng.normal(3.0, 2.0, size=dataset.shape)
+    return FieldDataset(describe(path), window=Window(n_in=2, n_out=2, stride=2), dtype=torch.float64)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_constants_are_normalised_with_statistics_of_the_training_samples(forced):
+    fit = fit_normalizer(forced, forced.of_samples(TRAIN))
+    constants = forced.__getitems__(forced.of_samples(TRAIN)).constants
+    np.testing.assert_allclose(fit.normalizer.constant_mean, constants.mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(fit.normalizer.constant_std, constants.std((0, 2, 3), correction=0), rtol=1e-12)
+    encoded = fit.normalizer.encode_constants(constants)
+    torch.testing.assert_close(encoded.mean((0, 2, 3)), torch.zeros(2, dtype=torch.float64), atol=1e-12, rtol=0)
+    with pytest.raises(UserError, match=r"\(4, 3, 12, 20\); expected \(batch, 2 channels, 2 axes.*force, mask"):
+        fit.normalizer.encode_constants(torch.zeros(4, 3, 12, 20))
+
+
+def test_a_model_file_from_before_there_were_constants_is_loaded(fitted, moving, forced):
+    old = {key: value for key, value in fitted.state_dict().items() if not key.startswith("constant_")}
+    assert len(old) == 6
+    meta = FieldDataset(describe(moving), window=Window(n_in=2, n_out=3)).meta
+    restored = Normalizer(meta, dtype=torch.float64)
+    restored.load_state_dict(old, assign=True)
+    x = torch.randn(4, 2, 2, 12, 20, dtype=torch.float64)
+    assert torch.equal(restored.encode_input(x), fitted.encode_input(x))
+    assert restored.encode_constants(torch.zeros(4, 0, 12, 20)).shape == (4, 0, 12, 20)
+    with pytest.raises(RuntimeError, match="constant_mean"):
+        Normalizer(forced.meta).load_state_dict(old)

@@ -84,6 +84,24 @@ def test_a_window_longer_than_a_trajectory_names_both_numbers():
         index_windows(Window(n_in=2, n_out=10), [20, 11])
 
 
+def test_short_trajectories_are_counted_and_named_and_the_window_that_fits_is_told():
+    with pytest.raises(
+        UserError, match=r"sample 2! has 5 \(and 1 more of 4 are too short\); make the window at most 5"
+    ):
+        index_windows(Window(n_in=8), [20, 7, 5, 60], name="sample {}!".format)
+
+
+@bounded
+@given(windows, st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=8))
+def test_trajectories_that_are_left_out_have_no_window_and_keep_their_number(window, trajectories):
+    frames = [length + window.span if used else length for length, used in trajectories]
+    included = np.array([used for _, used in trajectories])
+    index = index_windows(window, frames, included=included)
+    sample, start = index.locate(np.arange(len(index)))
+    expected = [(m, s) for m, length in enumerate(frames) if included[m] for s in window.starts(length)]
+    assert list(zip(sample.tolist(), start.tolist(), strict=True)) == expected
+
+
 @pytest.mark.parametrize("flat", [-1, 6])
 def test_an_index_outside_is_an_error_and_does_not_wrap_around(flat):
     with pytest.raises(IndexError, match="outside 0 to 5"):

@@ -56,6 +56,21 @@ def test_linear_mean_field_is_resampled_exactly_between_the_outer_cell_centres(n
     torch.testing.assert_close(y[inside], fine[inside])
 
 
+def test_a_mean_field_on_nodes_is_resampled_exactly_up_to_both_ends():
+    axes = [Axis("x", grid="nodes"), Axis("y", grid="nodes", upper=2.0)]
+    coarse, fine = (
+        sum(torch.meshgrid(torch.linspace(0, 1, n), torch.linspace(0, 2, m), indexing="ij"))
+        for n, m in ((5, 9), (7, 4))
+    )
+    torch.testing.assert_close(MeanField(coarse[None], axes)(torch.zeros(1, 1, 7, 4))[0, 0], fine)
+
+
+def test_a_mean_field_is_resampled_around_a_periodic_axis():
+    axis = Axis("x", grid="periodic_nodes", boundary=("periodic", "periodic"))
+    y = MeanField(torch.tensor([[0.0, 1.0, 2.0, 5.0]]), [axis])(torch.zeros(1, 1, 8))[0, 0]
+    torch.testing.assert_close(y, torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.5, 5.0, 2.5]))
+
+
 def test_mean_field_with_other_axes_is_refused():
     with pytest.raises(UserError, match="it has 1 spatial axes, the input"):
         MeanField(torch.randn(1, 8))(torch.randn(1, 1, 8, 8))

@@ -1,6 +1,7 @@
 """From names to modules: what is filled in, what is refused, and the recipe."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import timm
@@ -31,6 +32,19 @@ def test_widths_and_boundary_come_from_the_description_of_the_data(meta):
     model = build_model("mgno_tiny", meta=meta, **SMALL)
     assert (model.in_channels, model.out_channels) == (6, 1)
     assert model.boundary == (("periodic", "periodic"), ("dirichlet", "neumann"))
+
+
+def test_a_boundary_that_the_data_leave_open_may_be_stated_and_is_a_zero_derivative_otherwise(meta):
+    axes = (Axis("x", boundary=("wall", "open")), Axis("y", boundary=("dirichlet", "neumann")))
+    open_ends = replace(meta, axes=axes)
+    assert build_model("mgno_tiny", meta=open_ends, **SMALL).boundary == (
+        ("neumann", "neumann"),
+        ("dirichlet", "neumann"),
+    )
+    stated = [["dirichlet", "neumann"], ["dirichlet", "neumann"]]
+    assert build_model("mgno_tiny", meta=open_ends, **SMALL, boundary=stated).boundary[0] == ("dirichlet", "neumann")
+    with pytest.raises(UserError, match="'boundary' of model 'mgno_tiny' is 'dirichlet', but the data"):
+        build_model("mgno_tiny", meta=open_ends, **SMALL, boundary="dirichlet")
 
 
 def test_option_that_repeats_the_data_is_accepted_and_one_that_contradicts_them_is_not(meta):

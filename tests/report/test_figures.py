@@ -110,7 +110,7 @@ def test_examples_show_input_truth_prediction_and_their_difference(make_evaluati
         np.testing.assert_array_equal(error.get_array(), (example.prediction - example.target)[-1, 0].T)
         assert truth.get_clim() == prediction.get_clim()
         assert error.get_clim()[0] == -error.get_clim()[1]
-        assert f"{example.role}: sample {example.index[0]}" in texts(figure)
+        assert f"{example.role}: sample {example.index[1]}" in texts(figure)
     assert "u [m/s]" in texts(figure)
     assert "x [m]" in texts(figure)
 

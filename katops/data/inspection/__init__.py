@@ -1,0 +1,1 @@
+"""``katops inspect``: what files hold, as text and as a picture."""

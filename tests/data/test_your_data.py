@@ -1,0 +1,101 @@
+"""Everything that docs/your_data.md shows works."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from katops.cli import app
+from katops.config import parse_config
+from katops.data.formats import FORMATS
+
+
+@pytest.fixture(scope="module")
+def page(repository: Path) -> str:
+    return (repository / "docs" / "your_data.md").read_text(encoding="utf-8")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a command in the folder of the test and return what it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(words: list[str], code: int = 0) -> str:
+        done = CliRunner(env={"COLUMNS": "150"}).invoke(app, words)
+        assert done.exit_code == code, done.output + repr(done.exception)
+        return done.output
+
+    return command
+
+
+def test_the_commands_of_the_page_run_in_their_order(page, run, tmp_path):
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "mine.h5", "w") as file:
+        file["a"] = rng.normal(size=(24, 12, 21))
+        file["u"] = rng.normal(size=(24, 12, 21))
+    (configuration,) = blocks(page, "yaml")
+    (tmp_path / "mine.yaml").write_text(configuration)
+    commands = [line for block in blocks(page, "bash") for line in block.splitlines()]
+    assert [shlex.split(command)[1] for command in commands] == ["inspect", "train", "convert", "convert", "inspect"]
+    said = {}
+    for command in commands:
+        words = shlex.split(command)[1:]
+        small = ["train.epochs=1", "model.name=mgno", "model.hidden_channels=4"] if words[0] == "train" else []
+        said[command] = run([*words, *small])
+    assert (tmp_path / "mine.png").stat().st_size > 10_000
+    assert "every value is finite" in said[commands[-1]]
+    assert (tmp_path / "mine.h5.katops-statistics.json").exists()
+    with h5py.File(tmp_path / "fast.h5") as one, h5py.File(tmp_path / "fast_again.h5") as other:
+        np.testing.assert_array_equal(one["fields/u"], other["fields/u"])
+        assert other["axes/x"].attrs["grid"] == "periodic_nodes"
+
+
+def test_a_check_that_finds_something_ends_with_code_1(run, tmp_path):
+    values = np.ones((5, 12, 20))
+    values[2, 0, 0] = np.nan
+    with h5py.File(tmp_path / "mine.h5", "w") as file:
+        file["a"], file["u"] = values, np.ones((5, 12, 20))
+    assert "exclude: [2]" in run(["inspect", "mine.h5", "--check"], code=1)
+
+
+def test_the_plugin_of_the_page_recognises_its_files(page, tmp_path):
+    (code,) = blocks(page, "python")
+    (tmp_path / "lab.py").write_text(code)
+    with h5py.File(tmp_path / "ours.h5", "w") as file:
+        file.attrs["our_lab"] = "yes"
+        file["forcing"] = np.random.default_rng(0).normal(size=(5, 12, 20))
+        file["response"] = np.random.default_rng(1).normal(size=(5, 12, 20))
+    # In a process of its own, because a registered format stays.
+    command = [sys.executable, "-m", "katops", "convert", "ours.h5", "fast.h5", "--plugin", "lab.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "inputs: [forcing]" in done.stdout
+    with h5py.File(tmp_path / "fast.h5") as file:
+        assert file["axes/x"].attrs["boundary"].tolist() == ["periodic", "periodic"]
+
+
+def test_what_the_page_says_in_one_line_is_a_valid_configuration(page):
+    (configuration,) = blocks(page, "yaml")
+    values = yaml.safe_load(configuration)
+    lines = re.findall(r"`((?:window|axes|subsample|subsample_method|channels): ?[^`]*)`", page)
+    assert len(lines) >= 5
+    for line in lines:
+        parse_config({**values, "data": {**values["data"], **yaml.safe_load(line)}})
+
+
+def test_every_format_is_in_the_table(page):
+    table = page[page.index("| data |") : page.index("**Axes.**")].lower()
+    words = {"the_well": "the well", "fno": "fno", "geo": "geo-fno", "plain": "any other"}
+    for entry in FORMATS:
+        word = words.get(entry.name, words.get(entry.name.split("_")[0], entry.name.split("_")[0]))
+        assert word in table, entry.name
