@@ -125,7 +125,7 @@ def measurements(folder: Path, arguments: argparse.Namespace) -> Iterator[ReadMe
     for layout, side, steps in CASES:
         if arguments.only and layout not in arguments.only:
             continue
-        case = write(layout, folder, arguments.megabytes * 10**6 if side > 16 else 2 * 10**7, side, steps)
+        case = write(layout, folder, arguments.megabytes * 10**6 // (1 if side > 16 else 4), side, steps)
         for cache in arguments.cache:
             rows = measure(case, cache, arguments.rounds)
             cells = [

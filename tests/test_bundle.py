@@ -8,12 +8,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import katops
+from katops import api
 from katops.bundle import METADATA_KEY, load, save
 from katops.data.normalize import Normalizer
 from katops.data.preprocessing import Preprocessing
@@ -229,6 +231,30 @@ GOLDEN = sorted((Path(__file__).parent / "golden").glob("model_v*.safetensors"))
 def test_a_model_file_of_every_past_format_still_predicts_the_same(path: Path) -> None:
     reference = load_file(path.with_name(path.stem.replace("model", "prediction") + ".safetensors"))
     torch.testing.assert_close(katops.load(path).predict(reference["input"]), reference["output"])
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_a_model_file_that_does_not_say_what_it_was_trained_on_reads_files(path: Path, tmp_path: Path) -> None:
+    model, rng = katops.load(path), np.random.default_rng(3)
+    assert "data" not in model.header
+    fields = {
+        channel.name: rng.normal(size=(5, 12, 20)).astype("f4") for channel in (*model.meta.inputs, *model.meta.outputs)
+    }
+    with h5py.File(tmp_path / "fields.h5", "w", track_order=True) as file:
+        file.attrs.update(format="katops", format_version=1, name="steady", complete=True)
+        for position, (axis, size) in enumerate(zip("xy", (12, 20), strict=True)):
+            points = file.create_dataset(f"axes/{axis}", data=(np.arange(size) + 0.5) / size)
+            points.attrs.update(position=position, grid="cell_centres", lower=0.0, upper=1.0)
+            points.attrs["boundary"] = ["dirichlet", "dirichlet"]
+        for name, values in fields.items():
+            file[f"fields/{name}"] = values
+            file[f"fields/{name}"].attrs["role"] = "output" if name in [c.name for c in model.meta.outputs] else "input"
+    assert len(api.evaluate(path, tmp_path / "fields.h5").indices) == 5
+    output = api.predict(path, tmp_path / "fields.h5", tmp_path / "predicted.h5")
+    expected = model.predict({channel.name: fields[channel.name] for channel in model.meta.inputs})
+    with h5py.File(output) as file:
+        for name, values in expected.items():
+            np.testing.assert_allclose(file[f"fields/{name}"], values, rtol=1e-5, atol=1e-6)
 
 
 def test_there_is_a_golden_file_for_every_format() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
@@ -134,6 +135,9 @@ class FieldLoader(BatchLoader):
         if first and hasattr(self.sampler, "skip"):
             self.sampler.skip(first * self.batch_size)
             first = 0
+        if (self.multiprocessing_context or multiprocessing).get_start_method() == "fork":
+            # What is held in memory is read once and shared, not once by every process.
+            self.dataset.dataset.reader.load()
         # Persistent workers serve one pass at a time; a second one that begins meanwhile gets workers of its own.
         batches = self._get_iterator() if self._passes_of_workers else DataLoader.__iter__(self)
         self._passes_of_workers += 1

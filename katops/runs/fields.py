@@ -106,7 +106,7 @@ def predict_fields(
     warned about. Memory does not grow with the file, and ``output`` appears when it is whole.
     """
     dataset = open_for_model(bundle, file, outputs=False)
-    if output.exists() and (not overwrite or output.samefile(file)):
+    if output.exists() and (not overwrite or any(output.samefile(layout.path) for layout in dataset.layouts)):
         raise UserError(f"{str(output)!r} exists already; choose another name or --overwrite (never the input itself)")
     warning = _mesh_warning(bundle, dataset)
     warn(console, [warning] if warning else [])
@@ -162,7 +162,11 @@ def _with_metrics(bundle: Bundle, directory: Path, evaluations: dict[str, Evalua
 
 def _mesh_warning(bundle: Bundle, dataset: FieldDataset) -> str | None:
     """A sentence where the grid is finer or coarser than in training, which the model may not survive."""
-    ours = _spacing(bundle.meta, bundle.header["data"]["space"])
+    space = bundle.header.get("data", {}).get("space")
+    if space is None:
+        # The model was put into a file without saying what it was trained on.
+        return None
+    ours = _spacing(bundle.meta, space)
     theirs = _spacing(dataset.meta, dataset.space)
     if np.allclose(ours, theirs, rtol=1e-3):
         return None

@@ -7,7 +7,7 @@ from katops.config import BaseRunConfig, load_config
 from katops.errors import UserError
 from katops.training.directory import CONFIG_FILE
 
-FREE_ON_RESUME = ("name", "output", "report", "plugins", "repeats", "train.device", "data.workers")
+FREE_ON_RESUME = ("name", "output", "report", "plugins", "repeats", "train.device", "data.memory", "data.workers")
 """Keys that may differ between a run and its continuation; everything else would make it another run."""
 
 

@@ -1,4 +1,4 @@
-"""The operating system is asked for the next batch as long as it comes from the disk, and hardly ever when it does not."""
+"""The operating system is asked for the next batch while data come from the disk, and left alone while they do not."""
 
 import os
 

@@ -36,7 +36,6 @@ def test_the_largest_and_smallest_numbers_are_finite(is_finite, dtype):
     values = np.array([limits.max, limits.min, limits.tiny, -limits.smallest_subnormal, -0.0, 0.0] * 40, dtype)
     assert is_finite(values)
     assert is_finite(values[:0])
-    assert not is_finite(np.append(values, limits.max * dtype(2)))
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda check: pickle.loads(pickle.dumps(check))])

@@ -57,6 +57,14 @@ def compressed(moving, tmp_path):
     return path
 
 
+def test_what_is_held_in_memory_is_read_before_the_workers_are_forked(moving):
+    dataset = FieldDataset(describe(moving), memory="ram")
+    array = dataset.layout.inputs[0]
+    assert dataset.reader._memory.held(0, array).values is None
+    assert len(_rows(batch_loader(dataset, batch_size=9, workers=2, start_method="fork"))) == 6
+    assert dataset.reader._memory.held(0, array).values is not None
+
+
 def test_every_window_comes_once_and_the_last_batch_may_be_short(moving):
     loader = batch_loader(FieldDataset(describe(moving)), batch_size=16, shuffle=True)
     batches = _batches(loader)

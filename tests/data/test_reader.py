@@ -104,7 +104,11 @@ def _store(path: Path, values: np.ndarray, axes: tuple[str, ...], storage: str) 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_every_storage_order_and_element_type_gives_the_same_numbers(tmp_path, lay_out, values, data):
+def test_every_storage_order_and_element_type_gives_the_same_numbers(tmp_path, lay_out, values, monkeypatch, data):
+    # Small batches are shared among the threads too, in small tasks.
+    monkeypatch.setattr("katops.data.reading.workers._WORTH_SHARING", 0)
+    monkeypatch.setattr("katops.data.reading.plan._LEAST_TASK", 2000)
+    monkeypatch.setattr("katops.data.reading.raw._SCRATCH", 5000)
     axes = tuple(data.draw(st.permutations(("sample", "time", "x", "y", "channel")), label="axes"))
     storage = data.draw(st.sampled_from(list(STORAGE)), label="storage")
     dtype = data.draw(st.sampled_from(["<f4", ">f4", "<f8", ">f8", "<f2", "<i4", ">i8", "u1", "?"]), label="dtype")
@@ -121,7 +125,7 @@ def test_every_storage_order_and_element_type_gives_the_same_numbers(tmp_path, l
     place = [("sample", "time", "x", "y", "channel").index(axis) for axis in axes]
     _store(tmp_path / "u.h5", stored.transpose(place), axes, storage)
     layout = lay_out(tmp_path / "u.h5", {f"u{k}": ("u", axes, (k,)) for k in names})
-    reader = FieldReader([layout], resample=resample, dtype=wanted, memory=memory, frames=steps, threads=2)
+    reader = FieldReader([layout], resample=resample, dtype=wanted, memory=memory, frames=steps, threads=3)
     found = read(reader, pairs, steps, every)
     truth = np.stack([expected(stored[..., k], pairs, steps, every) for k in names], axis=2).astype(wanted)
     if resample is not None:

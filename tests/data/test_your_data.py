@@ -69,8 +69,21 @@ def test_a_check_that_finds_something_ends_with_code_1(run, tmp_path):
     assert "exclude: [2]" in run(["inspect", "mine.h5", "--check"], code=1)
 
 
+def test_the_training_loop_of_the_page_gets_normalised_windows(page, run, tmp_path):
+    values = 5.0 + 3.0 * np.random.default_rng(0).normal(size=(20, 12, 21))
+    with h5py.File(tmp_path / "mine.h5", "w") as file:
+        file["a"], file["u"] = values, values
+    run(["convert", "mine.h5", "fast.h5", "--inputs", "a", "--outputs", "u", "--axes", "sample,x,y"])
+    code, _ = blocks(page, "python")
+    names = {}
+    exec(code, names)
+    assert names["x"].shape == (16, 1, 1, 12, 21)
+    assert abs(float(names["x"].mean())) < 0.1
+    assert abs(float(names["x"].std()) - 1.0) < 0.05
+
+
 def test_the_plugin_of_the_page_recognises_its_files(page, tmp_path):
-    (code,) = blocks(page, "python")
+    _, code = blocks(page, "python")
     (tmp_path / "lab.py").write_text(code)
     with h5py.File(tmp_path / "ours.h5", "w") as file:
         file.attrs["our_lab"] = "yes"
@@ -87,7 +100,8 @@ def test_the_plugin_of_the_page_recognises_its_files(page, tmp_path):
 def test_what_the_page_says_in_one_line_is_a_valid_configuration(page):
     (configuration,) = blocks(page, "yaml")
     values = yaml.safe_load(configuration)
-    lines = re.findall(r"`((?:window|axes|subsample|subsample_method|channels): ?[^`]*)`", page)
+    keys = "window|axes|subsample|subsample_method|channels|split|validation_files|test_files"
+    lines = re.findall(rf"`((?:{keys}): ?[^`]*)`", page)
     assert len(lines) >= 5
     for line in lines:
         parse_config({**values, "data": {**values["data"], **yaml.safe_load(line)}})

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 import katops
 from katops import api
+from katops.data import describe
 from katops.errors import UserError
 
 
@@ -257,6 +258,19 @@ def test_another_mesh_is_warned_about(full_run: Path, tmp_path: Path) -> None:
     api.evaluate(full_run, finer, output=tmp_path / "report")
     (warning,) = json.loads((tmp_path / "report" / "summary.json").read_text())["warnings"]
     assert "distance of the grid points is 0.0417, 0.0417; the model was trained with 0.0833" in warning
+
+
+@pytest.mark.parametrize("name", ["", "*.h5"])
+def test_predictions_never_replace_a_file_of_the_folder_they_are_made_from(full_run: Path, tmp_path, name) -> None:
+    files = [katops.generate("darcy", tmp_path / "in" / f"{seed}.h5", samples=2, resolution=12, seed=seed)
+             for seed in (5, 6)]  # fmt: skip
+    before = [file.read_bytes() for file in files]
+    with pytest.raises(UserError, match="never the input itself"):
+        api.predict(full_run, tmp_path / "in" / name, files[1], overwrite=True)
+    assert [file.read_bytes() for file in files] == before
+    for _ in range(2):
+        output = api.predict(full_run, tmp_path / "in" / name, tmp_path / "out.h5", overwrite=True)
+    assert describe(output, inputs=["pressure"], outputs=[]).n_samples == 4
 
 
 def test_a_report_never_replaces_that_of_a_training_run(full_run: Path, run_values: dict) -> None:

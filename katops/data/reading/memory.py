@@ -101,6 +101,7 @@ class MemoryStore:
             for number in wanted:
                 missing = [held for held in self._held[number].values() if held.values is None]
                 if missing:
+                    handles.check_unchanged([number])
                     _load(missing, self._space, self._dtype, handles, workers)
 
     def held(self, number: int, array: ChannelArray) -> _Held:

@@ -251,11 +251,12 @@ class FieldReader:
         value = values[step, channel][~finite[step, channel]][0]
         layout = self.layouts[request.files[item]]
         array = self.channels(request.kind, int(request.files[item]))[channel]
+        number = sum(earlier.n_samples for earlier in self.layouts[: request.files[item]]) + request.samples[item]
         frame = f", frame {request.starts[item] + step * request.every}" if array.has_time else ""
         raise UserError(
             f"{layout.path}: sample {request.samples[item]}{frame} of channel {array.name!r} holds {value} "
-            f"(read as {values.dtype}, {int((~finite).sum())} such values in this window); remove or repair that "
-            f"sample, or allow such values with data.allow_nonfinite: true"
+            f"(read as {values.dtype}, {int((~finite).sum())} such values in this window); repair it or leave it out "
+            f"with data.exclude: [{number}]; katops inspect --check lists every such sample"
         )
 
 
