@@ -24,7 +24,7 @@ class NotHere(Exception):
 def preadv(case: Case, batch: int) -> Read:
     """``os.preadv`` of the same bytes into one array, one call for each range, one thread."""
     descriptor = os.open(case.path, os.O_RDONLY)
-    out = np.zeros((batch, case.window_bytes), np.uint8)
+    out = BufferRing().take((batch, case.window_bytes), torch.uint8).zero_().numpy()
 
     def read(batches: Sequence[Batch]) -> None:
         for samples, starts in batches:
@@ -41,8 +41,9 @@ def katops_reader(case: Case, batch: int) -> Read:
     """katops' engine into arrays that are there already, with advice about the next batch as the loader gives it."""
     reader = FieldReader([describe(case.path, **case.statement)], frames=case.steps)
     steps = (1, 1) if case.layout == "pairs" else (case.steps // 2, case.steps - case.steps // 2)
+    ring = BufferRing()
     outs = [
-        np.zeros((batch, count, len(reader.channels(kind)), *reader.space), np.float32)
+        ring.take((batch, count, len(reader.channels(kind)), *reader.space)).zero_().numpy()
         for kind, count in zip(("inputs", "outputs"), steps, strict=True)
     ]
     files, first = np.zeros(batch, np.int64), steps[0] if case.layout != "pairs" else 0

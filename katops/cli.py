@@ -5,7 +5,8 @@ Commands import what they need when they run, so that ``katops --help`` does not
 
 import os
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from katops.errors import UserError, did_you_mean
+from katops.errors import DataWarning, UserError, did_you_mean
 
 app = typer.Typer(
     name="katops",
@@ -138,27 +139,39 @@ def predict(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def generate(
     context: typer.Context,
-    problem: Annotated[str, typer.Argument(metavar="PROBLEM", help="darcy, ...")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.h5", help="Where to write.")],
-    samples: Annotated[int, typer.Option(min=1, help="Number of samples.")],
+    problem: Annotated[str, typer.Argument(metavar="PROBLEM", help="darcy, ...; --list shows all.")] = "",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE.h5", help="Where to write (required).")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Number of samples (required).")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Sample i depends on the seed and on i only.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads (default: number of cores).")] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="K/N", help="Only part K of N, as FILE-K-of-N.h5; a folder of these is one data set."),
+    ] = None,
+    layout: Annotated[str, typer.Option(help="katops | pdebench | well | pdegym | fno.")] = "katops",
+    card: Annotated[bool, typer.Option("--card", help="Also write a data card, FILE.md.")] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Also draw a few samples, FILE.png.")] = False,
     overwrite: Overwrite = False,
+    list_problems: Annotated[bool, typer.Option("--list", help="List the problems and their options.")] = False,
 ) -> None:
     """Generate a data set by solving a PDE; an interrupted run continues with the same command.
 
     Every option of the problem is an option here: katops generate darcy --resolution 64 --variant rough ...
     """
-    from katops.generators import create_problem
-    from katops.generators.writer import write
-    from katops.progress import bar
+    from katops.generators import command
 
-    options = _problem_options(context.args)
-    there = output.exists() and not overwrite
-    with _interruptible(), bar(console, f"generating {problem}") as progress:
-        recipe = create_problem(problem, **options)
-        path = write(recipe, samples, seed, output, workers, progress=progress, overwrite=overwrite)
-    console.print(f"{path}: {samples} samples of {problem}{', already complete' if there else ''}", soft_wrap=True)
+    if list_problems:
+        console.print(command.listing(problem))
+        return
+    required = {"PROBLEM": problem, "--output": output, "--samples": samples}
+    missing = [name for name, value in required.items() if not value]
+    if missing:
+        raise UserError(f"generate needs {' and '.join(missing)}; katops generate --list shows the problems")
+    request = command.Request(problem, output, samples, seed, workers, shard, layout, card, plot, overwrite)
+    with _interruptible():
+        command.run(request, _problem_options(context.args), console)
 
 
 def _problem_options(arguments: list[str]) -> dict[str, Any]:
@@ -183,11 +196,25 @@ def _problem_options(arguments: list[str]) -> dict[str, Any]:
     return options
 
 
+Names = Annotated[str | None, typer.Option(metavar="A,B", help="Names, separated by commas.")]
+Axes = Annotated[str | None, typer.Option(metavar="A,B", help="What the axes of the arrays are, e.g. sample,time,x,y.")]
+DataSection = Annotated[
+    Path | None, typer.Option(metavar="FILE.yaml", help="A configuration, or a file with its data section alone.")
+]
+FormatName = Annotated[str | None, typer.Option(help="Of a file that can be read in several ways, or plain.")]
+
+
 @app.command()
 def inspect(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="Data of any kind that is read: a file, a folder or a pattern.")
-    ],
+        str | None, typer.Argument(metavar="FILE", help="Data of any kind that is read: a file, a folder or a pattern.")
+    ] = None,
+    inputs: Names = None,
+    outputs: Names = None,
+    constants: Names = None,
+    axes: Axes = None,
+    config: DataSection = None,
+    format: FormatName = None,
     check: Annotated[
         bool, typer.Option("--check", help="Read everything and list all samples that training would refuse.")
     ] = False,
@@ -197,35 +224,38 @@ def inspect(
     """Print what data files hold, and the YAML block that reads them; exit code 1 where --check finds something."""
     from katops.data.inspection.inspect import inspect as inspect_file
     from katops.data.inspection.inspect import render
+    from katops.data.stated import check_no_configuration, stated
     from katops.plugins import load_plugins
 
     load_plugins(plugin or [], allowed=True)
-    inspection = inspect_file(file)
+    check_no_configuration([file] if file else [], "katops inspect --config {}")
+    listed, statement = stated(config, inputs=inputs, outputs=outputs, constants=constants, axes=axes, format=format)
+    files = file or listed
+    if files is None:
+        raise UserError("name what to look at: katops inspect FILE, or --config FILE.yaml")
+    inspection = inspect_file(files, statement)
     render(inspection, console)
     if (check or plot) and not inspection.layouts:
-        raise UserError(f"{file} cannot be read as fields, so there is nothing to check or to draw")
+        raise UserError(f"{inspection.path} cannot be read as fields, so there is nothing to check or to draw")
     if plot:
         from katops.data.inspection.plot import plot as draw
 
         console.print(f"picture {draw(inspection.layouts[0], plot)}", soft_wrap=True)
     if check:
-        _check(file, inspection.statement)
+        _check(inspection.files, inspection.statement)
 
 
-def _check(file: str, statement: dict[str, Any]) -> None:
+def _check(files: Sequence[Path], statement: dict[str, Any]) -> None:
     from katops.data.inspection.render import render_findings
     from katops.data.sources import describe_all
     from katops.data.statistics.scan import exclude_line, scan
     from katops.progress import bar
 
     with _interruptible(), bar(console, "reading everything") as progress:
-        findings = scan(describe_all(file, **statement), progress)
+        findings = scan(describe_all(files, **statement), progress)
     render_findings(findings, exclude_line(findings), console)
     if findings:
         raise typer.Exit(1)
-
-
-Names = Annotated[str | None, typer.Option(metavar="A,B", help="Names, separated by commas.")]
 
 
 @app.command()
@@ -236,12 +266,20 @@ def convert(
     inputs: Names = None,
     outputs: Names = None,
     constants: Names = None,
-    axes: Annotated[
-        str | None, typer.Option(metavar="A,B", help="What the axes of the arrays are: sample,time,x,y.")
+    parameters: Names = None,
+    axes: Axes = None,
+    boundary: Annotated[
+        str | None, typer.Option(metavar="A,B", help="For each axis of space: periodic,dirichlet/neumann.")
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE.yaml", help="A configuration, or a file with its data section alone.")
+    grid: Annotated[
+        str | None, typer.Option(metavar="A,B", help="For each axis: cell_centres | nodes | periodic_nodes.")
     ] = None,
+    domain: Annotated[
+        str | None, typer.Option(metavar="A:B,C:D", help="Ends of each axis of space, e.g. 0:1,0:2.")
+    ] = None,
+    time_step: Annotated[float | None, typer.Option(help="Time between neighbouring frames.")] = None,
+    format: FormatName = None,
+    config: DataSection = None,
     dtype: Annotated[str, typer.Option(help="float32 | float64.")] = "float32",
     overwrite: Overwrite = False,
     plugin: Plugins = None,
@@ -252,53 +290,42 @@ def convert(
     """
     from time import perf_counter
 
+    from katops.data.assumptions import assumptions
     from katops.data.convert_file import convert_file
     from katops.data.formats import describe
-    from katops.data.formats.guess import Proposal, yaml_block
+    from katops.data.formats.proposal import Proposal, yaml_block
+    from katops.data.stated import check_no_configuration, stated
     from katops.plugins import load_plugins
     from katops.progress import bar
 
     load_plugins(plugin or [], allowed=True)
     *sources, output = paths
-    stated: dict[str, Any] = _stated(config) if config else {}
-    file = stated.pop("file", None)
-    lists = {"inputs": inputs, "outputs": outputs, "constants": constants, "axes": axes}
-    stated |= {key: [word.strip() for word in text.split(",")] for key, text in lists.items() if text}
-    if not sources and file is None:
+    check_no_configuration(sources, f"katops convert --config {{}} {output}")
+    listed, statement = stated(
+        config,
+        inputs=inputs,
+        outputs=outputs,
+        constants=constants,
+        parameters=parameters,
+        axes=axes,
+        boundary=boundary,
+        grid=grid,
+        domain=domain,
+        time_step=time_step,
+        format=format,
+    )
+    if not sources and listed is None:
         raise UserError("name what to convert and the file to write: katops convert SOURCE... OUT.h5")
     began = perf_counter()
     with _interruptible(), bar(console, "converting and verifying") as progress:
-        path = convert_file(sources or file, output, dtype=dtype, overwrite=overwrite, progress=progress, **stated)
+        path = convert_file(sources or listed, output, dtype=dtype, overwrite=overwrite, progress=progress, **statement)
     seconds, size = perf_counter() - began, path.stat().st_size
     console.print(f"{path}: {size / 1e6:.1f} MB in {seconds:.1f} s, {size / 1e6 / seconds:.0f} MB/s", soft_wrap=True)
-    layout = describe(path, outputs=None if stated.get("outputs") != [] else [])
+    for sentence in assumptions(sources or listed, statement):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    layout = describe(path, outputs=None if statement.get("outputs") != [] else [])
     if layout.outputs:
         console.print(yaml_block(layout, Proposal()), markup=False, highlight=False, soft_wrap=True)
-
-
-def _is_data_alone(path: Path) -> bool:
-    """Whether a YAML file holds a ``data`` section and nothing else, as ``katops inspect`` prints it."""
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return False  # reading the configuration tells what is wrong
-    return isinstance(values, dict) and list(values) == ["data"]
-
-
-def _stated(path: Path) -> dict[str, Any]:
-    """What the ``data`` section of a configuration says about the files, and which they are."""
-    import dataclasses
-
-    from katops.config import DataConfig, load_config
-    from katops.data.layout import Statement
-
-    data = load_config(path, ["model=mgno", "name=data"] if _is_data_alone(path) else None).data
-    if not isinstance(data, DataConfig):
-        raise UserError(f"{path} is a configuration for images; there are no fields to convert")
-    stated = {field.name: getattr(data, field.name) for field in dataclasses.fields(Statement)}
-    return {"file": data.file, **{name: value for name, value in stated.items() if value is not None}}
 
 
 @app.command()
@@ -382,6 +409,7 @@ def main() -> None:
     # an idle machine; a short spin costs neither. A policy that the user has set stays.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    warnings.showwarning = _show_warning
     try:
         app(args=[argument for argument in arguments if argument != DEBUG])
     except UserError as error:
@@ -399,6 +427,14 @@ def main() -> None:
             highlight=False,
         )
         sys.exit(1)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """The sentence of a warning of ours; others as Python shows them."""
+    if issubclass(category, DataWarning):
+        Console(stderr=True).print(f"[bold red]warning:[/] {_escape(str(message))}", soft_wrap=True, highlight=False)
+        return
+    sys.stderr.write(warnings.formatwarning(message, category, *place[:2]))
 
 
 def _escape(text: str) -> str:

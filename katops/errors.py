@@ -1,4 +1,4 @@
-"""The one exception that means "the input is wrong", as opposed to "katops is wrong"."""
+"""The one exception that means "the input is wrong", as opposed to "katops is wrong", and the warning beside it."""
 
 import difflib
 from collections.abc import Iterable
@@ -8,6 +8,13 @@ class UserError(ValueError):
     """Bad input, told in one sentence: what was given, where, what is allowed, the likely fix.
 
     The command line prints the sentence and exits with code 2; everything else that is raised counts as a defect.
+    """
+
+
+class DataWarning(UserWarning):
+    """Something about data or files that costs time or changes what is read, told in one sentence.
+
+    The command line prints the sentence alone, without the place in the code.
     """
 
 

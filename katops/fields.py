@@ -154,6 +154,7 @@ class FieldMeta:
         time_unit: unit of ``time_step``.
         constants: channels that do not change in time beside inputs that do (a force, a mask, a speed of sound); they
             are handed out once, not in every frame.
+        condition: names of the constants that are parameters, spread over the grid so that a model sees them.
         scalars: numbers per frame (a driving force, a flow rate).
         coordinates: one of :data:`COORDINATES`; what the axes measure.
         licence, citation: of the data, "" where unknown.
@@ -173,8 +174,10 @@ class FieldMeta:
     coordinates: str = "cartesian"
     licence: str = ""
     citation: str = ""
+    condition: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "condition", tuple(self.condition))
         inputs = (*self.inputs, *self.constants)
         for kind, channels in (("input", inputs), ("output", self.outputs)):
             names = [channel.name for channel in channels]

@@ -9,8 +9,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def bar(console: Console, text: str, show: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar as a function of (done, total); nothing is drawn on a quiet console or without ``show``."""
+    """A progress bar as a function of (done, total); nothing is drawn on a quiet console or without ``show``.
+
+    It appears when it is first called, so that an error before that is not told beside an empty bar.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not show or console.quiet) as progress:
-        task = progress.add_task(text, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    progress = Progress(*columns, console=console, disable=not show or console.quiet)
+    task = progress.add_task(text, total=None)
+
+    def report(done: int, total: int) -> None:
+        progress.start()  # once; later calls change nothing
+        progress.update(task, completed=done, total=total)
+
+    try:
+        yield report
+    finally:
+        progress.stop()

@@ -247,3 +247,15 @@ def test_generation_survives_kill_9_and_continues(tmp_path: Path) -> None:
         for name in ("fields/coefficient", "fields/pressure", "quality/residual"):
             np.testing.assert_array_equal(continued[name][:], whole[name][:])
     assert not folder.exists()
+
+
+def test_a_warning_about_data_is_one_sentence_without_the_place_in_the_code(tmp_path: Path) -> None:
+    run("generate", "darcy", "-o", "darcy.h5", "--samples", 40, "--resolution", 12, cwd=tmp_path)
+    # Nobody, not even root, can put a file where a folder is.
+    (tmp_path / "darcy.h5.katops-statistics.json").mkdir()
+    config = "name: small\ndata: {file: darcy.h5}\nmodel: mgno_tiny\ntrain: {epochs: 1, batch_size: 8}\n"
+    (tmp_path / "small.yaml").write_text(config)
+    told = run("train", "small.yaml", cwd=tmp_path).stderr
+    [line] = [line for line in told.splitlines() if line.startswith("warning:")]
+    assert "darcy.h5.katops-statistics.json cannot be used and is ignored" in line
+    assert "store.py" not in told

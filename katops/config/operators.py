@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from katops.config.base import (
     BaseRunConfig,
@@ -21,6 +21,9 @@ from katops.errors import UserError
 Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0.0, le=1.0)]
 """A number of samples (integer) or a fraction of them (0.0 to 1.0)."""
 
+
+Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+"""One path or several."""
 
 GridName = Literal["cell_centres", "nodes", "periodic_nodes"]
 
@@ -68,18 +71,20 @@ class DataConfig(Section):
 
     ``file`` and each of ``validation_files`` and ``test_files`` is a file, a folder or a pattern such as
     ``data/*.hdf5``. Published layouts describe themselves; ``inputs``, ``outputs`` and ``constants`` then select
-    channels. For any other file the keys from ``format`` to ``time_step`` are the description.
+    channels. For any other file the keys from ``format`` to ``time_step`` are the description. ``condition`` names
+    parameters that the model is given as constant channels.
     """
 
     file: str
-    validation_files: list[str] = Field(default_factory=list)
-    test_files: list[str] = Field(default_factory=list)
+    validation_files: Paths = Field(default_factory=list)
+    test_files: Paths = Field(default_factory=list)
     generate: GenerateConfig | None = None
     format: str | None = None
     inputs: list[str] | None = None
     outputs: list[str] | None = None
     constants: list[str] | None = None
     parameters: list[str] | None = None
+    condition: list[str] = Field(default_factory=list)
     channels: dict[str, list[str]] | None = None
     axes: list[str] | dict[str, list[str]] | None = None
     boundary: str | list[str | list[str]] | None = None

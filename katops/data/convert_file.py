@@ -91,6 +91,7 @@ class _Counter:
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self.done, self.total, self._progress = 0, total, progress
+        self(0)
 
     def __call__(self, more: int) -> None:
         self.done += more

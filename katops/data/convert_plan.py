@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from katops.data.containers.probe import probe
 from katops.data.fingerprints import fingerprint
 from katops.data.layout import ChannelArray, FileLayout
 from katops.data.sample_blocks import SampleBlocks
@@ -131,6 +132,9 @@ class ConversionPlan:
             )
             for column, channel in enumerate(channels):
                 arrays[f"parameters/{channel.name}"][...] = parameters[:, column]
+            for name, values, attributes in self._quality():
+                file.hdf5[f"quality/{name}"] = values
+                file.hdf5[f"quality/{name}"].attrs.update(storable(attributes))
             source = file.hdf5.create_group("source", track_order=True)
             if first.format != "katops":
                 # At the root they might make the new file look like one of the old format.
@@ -176,6 +180,29 @@ class ConversionPlan:
             tables = [layout.scalars[..., column] for layout in self.layouts]
             columns.append(self._per_frame([table[0] if len(table) == 1 else table for table in tables]))
         return np.stack(np.broadcast_arrays(*(np.atleast_2d(column) for column in columns)), axis=-1)
+
+    def _quality(self) -> list[tuple[str, np.ndarray, dict[str, Any]]]:
+        """(name, values, attributes) of what generators measured for each sample; NaN for files without it."""
+        if all(layout.format != "katops" for layout in self.layouts):
+            return []
+        trees = [probe(layout.path) if layout.format == "katops" else None for layout in self.layouts]
+        groups = [{} if tree is None else tree.members("quality") for tree in trees]
+        attributes = {name: array.attributes for group in reversed(groups) for name, array in group.items()}
+        return [
+            (
+                name,
+                np.concatenate(
+                    [
+                        np.asarray(tree.values(group[name].path), "<f8")
+                        if name in group
+                        else np.full(layout.n_samples, np.nan)
+                        for layout, tree, group in zip(self.layouts, trees, groups, strict=True)
+                    ]
+                ),
+                found,
+            )
+            for name, found in attributes.items()
+        ]
 
     def _shared_attributes(self) -> dict[str, Any]:
         """Root attributes on which all files agree."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from katops.data.layout import FileLayout
 from katops.data.many_files import check_alike, check_finite_numbers, scalars_table, time_steps, times_table
 from katops.data.reading.reader import FieldReader, Request
 from katops.data.resample import Resample
 from katops.data.windows import Window, WindowIndex, index_windows
-from katops.errors import UserError
+from katops.errors import UserError, did_you_mean
 from katops.fields import FieldMeta, FieldSample
 
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
@@ -43,6 +44,8 @@ class FieldDataset(Dataset):
         exclude: samples that are left out on purpose, because they are damaged or too short. The others keep their
             numbers, so that a split of the samples stays what it is; an excluded sample has no windows.
         memory, memory_budget: what is kept in memory, see :class:`~katops.data.reading.reader.FieldReader`.
+        condition: parameters that are handed out as constant channels too, the same number at every grid point, behind
+            the constants of the files: models take channels.
 
     Attributes:
         layouts: the files.
@@ -54,8 +57,8 @@ class FieldDataset(Dataset):
 
     Raises:
         UserError: the files do not belong together; the window is longer than a trajectory or asks a steady problem for
-            frames; ``resample`` does not fit the grid; a parameter, time or scalar is not finite; see also
-            :class:`~katops.data.reading.reader.FieldReader`.
+            frames; ``resample`` does not fit the grid; a parameter, time or scalar is not finite; ``condition``
+            names something else than a parameter; see also :class:`~katops.data.reading.reader.FieldReader`.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class FieldDataset(Dataset):
         exclude: Sequence[int] = (),
         memory: str = "auto",
         memory_budget: int | None = None,
+        condition: Sequence[str] = (),
     ) -> None:
         if dtype not in _DTYPES:
             raise UserError(f"dtype {dtype} cannot be read; allowed: torch.float32, torch.float64")
@@ -95,6 +99,7 @@ class FieldDataset(Dataset):
             memory_budget=memory_budget,
         )
         self.space = self.reader.space
+        self._conditions = _columns(self.layout, condition)
         self.meta = self._describe()
         self._parameters = np.concatenate([layout.parameters for layout in self.layouts])
         self._time_steps = time_steps(self.layouts)
@@ -112,11 +117,7 @@ class FieldDataset(Dataset):
     def __getitem__(self, index: int) -> FieldSample:
         """One window, without a batch axis."""
         position = index + len(self) if index < 0 else index
-        return self.__getitems__([position]).map(lambda values: values[0])
-
-    def __getitems__(self, indices: Sequence[int] | np.ndarray) -> FieldSample:
-        """A batch of windows; see :meth:`read`."""
-        return self.read(indices)
+        return self.read([position]).map(lambda values: values[0])
 
     def read(self, indices: Sequence[int] | np.ndarray, allocate: Allocate = torch.empty) -> FieldSample:
         """A batch of windows, read from the files straight into one tensor for x, one for y and one for the constants.
@@ -151,6 +152,11 @@ class FieldDataset(Dataset):
         :class:`~katops.data.splits.Split`; excluded samples have none.
         """
         return self.windows.of_samples(np.asarray(samples, dtype=np.int64))
+
+    def conditions(self, files: np.ndarray, samples: np.ndarray) -> Tensor:
+        """(n, conditions): the parameters that are handed out as channels, of samples counted within their files."""
+        rows = self._parameters[self._first_samples[files] + samples][:, self._conditions]
+        return torch.from_numpy(rows).to(self.dtype)
 
     def trajectory(self, sample: int) -> FieldSample:
         """The whole trajectory of a sample (counted over all files), without a batch axis, to compare a rollout with.
@@ -188,14 +194,13 @@ class FieldDataset(Dataset):
         if not self.allow_nonfinite:
             for request in requests:
                 self.reader.check_finite(request)
-        constants = tensors.get("constants")
         return FieldSample(
             x=tensors["inputs"],
             y=tensors.get("outputs"),
             time=self._lead_time(files, samples, starts, window),
             parameters=self._tensor(self._parameters[self._first_samples[files] + samples]),
             index=torch.from_numpy(np.stack([files, samples, starts, np.full_like(starts, window.every)], axis=1)),
-            constants=None if constants is None else constants[:, 0],
+            constants=self._constants(tensors.get("constants"), files, samples),
             **self._per_frame(files, samples, requests),
         )
 
@@ -209,6 +214,14 @@ class FieldDataset(Dataset):
         if self.layout.constants:
             requests.append(Request("constants", files, samples, starts))
         return requests
+
+    def _constants(self, stored: Tensor | None, files: np.ndarray, samples: np.ndarray) -> Tensor | None:
+        """(b, channel, \\*space): what was read, (b, 1, channel, \\*space), and the conditions."""
+        if not self._conditions:
+            return None if stored is None else stored[:, 0]
+        values = self.conditions(files, samples)
+        spread = values.view(*values.shape, *(1,) * len(self.space)).expand(*values.shape, *self.space)
+        return spread.contiguous() if stored is None else torch.cat([stored[:, 0], spread], 1)
 
     def _per_frame(self, files: np.ndarray, samples: np.ndarray, requests: Sequence[Request]) -> dict[str, Tensor]:
         """Times and scalars of the frames that were read."""
@@ -248,9 +261,12 @@ class FieldDataset(Dataset):
         channels = {
             kind: tuple(map(self.resample.channel, getattr(meta, kind))) for kind in ("inputs", "outputs", "constants")
         }
+        given = [meta.parameters[column] for column in self._conditions]
+        channels["constants"] += tuple(given)
         return replace(
             meta,
             **channels,
+            condition=tuple(channel.name for channel in given),
             axes=self.resample.axes(meta.axes, self.layout.space),
             steps_in=self.window.n_in,
             steps_out=self.window.n_out,
@@ -281,6 +297,28 @@ class FieldDataset(Dataset):
         file, within = self._within_files(np.array([sample]))
         counted = f" (sample {sample} of all files)" if len(self.layouts) > 1 else ""
         return f"sample {within[0]} of {self.layouts[file[0]].path}{counted}"
+
+
+def _columns(layout: FileLayout, names: Sequence[str]) -> list[int]:
+    """Positions of parameters."""
+    known = [channel.name for channel in layout.meta.parameters]
+    for name in names:
+        if name not in known:
+            there = (
+                f"{did_you_mean(str(name), known)} Its parameters: {', '.join(known)}." if known else "; it has none"
+            )
+            raise UserError(f"data.condition names {name!r}, which is no parameter of {layout.path}{there}")
+    return [known.index(name) for name in names]
+
+
+def _collate(samples: Sequence[FieldSample], *, collate_fn_map: object = None) -> FieldSample:
+    """A batch of windows that were read one by one, for torch's own DataLoader."""
+    entries = ([getattr(sample, entry.name) for sample in samples] for entry in fields(FieldSample))
+    return FieldSample(*(None if values[0] is None else torch.stack(values) for values in entries))
+
+
+# torch's way to say how a class of one's own becomes a batch; without it a plain DataLoader refuses the samples.
+default_collate_fn_map[FieldSample] = _collate
 
 
 def _included(n_samples: int, exclude: Sequence[int]) -> np.ndarray:

@@ -42,7 +42,7 @@ class _ErrorsAsValues(Dataset):
 
     def __getitems__(self, indices: Sequence[int]) -> FieldSample | UserError:
         try:
-            return self.dataset.__getitems__(indices)
+            return self.dataset.read(indices)
         except UserError as error:
             return UserError(*error.args)
 
@@ -227,5 +227,5 @@ def batch_loader(
 
 
 def _as_is(batch: Any) -> Any:
-    """``FieldDataset.__getitems__`` has made the batch already."""
+    """The data set has made the batch already."""
     return batch

@@ -24,6 +24,7 @@ def open_dataset(
     exclude: Sequence[int] = (),
     memory: str = "auto",
     memory_budget: int | None = None,
+    condition: Sequence[str] = (),
     **statement: Any,
 ) -> FieldDataset:
     """Windows of all samples of a file, a folder, a pattern, or a list of these.
@@ -33,7 +34,7 @@ def open_dataset(
 
     Args:
         path: what to read, see :func:`katops.data.sources.find_files`.
-        window, resample, dtype, allow_nonfinite, exclude, memory, memory_budget: see
+        window, resample, dtype, allow_nonfinite, exclude, memory, memory_budget, condition: see
             :class:`~katops.data.dataset.FieldDataset`.
         statement: what the file does not say itself (``inputs``, ``outputs``, ``axes``, ``boundary``, ...), see
             :func:`katops.data.formats.describe`.
@@ -50,4 +51,5 @@ def open_dataset(
         exclude=exclude,
         memory=memory,
         memory_budget=memory_budget,
+        condition=condition,
     )

@@ -43,7 +43,7 @@ def write_predictions(
     with atomic_path(path) as temporary, layout_file(temporary) as file:
         arrays = create_layout(
             file.hdf5,
-            name=dataset.meta.name,
+            name=_name(dataset.meta, meta),
             samples=len(dataset),
             fields={
                 name: StoredField.of(channel, "output", shape)
@@ -72,6 +72,13 @@ def write_predictions(
             if progress:
                 progress(start, len(dataset))
     return path
+
+
+def _name(given: FieldMeta, predicted: FieldMeta) -> str:
+    """Of the data set; files of inputs alone could not know what is predicted from them."""
+    if given.outputs or given.name != ", ".join(channel.name for channel in given.inputs):
+        return given.name
+    return f"{given.name} -> {', '.join(channel.name for channel in predicted.outputs)}"
 
 
 def _lead_times(dataset: FieldDataset, steps: int) -> tuple[np.ndarray, str]:

@@ -16,6 +16,8 @@ from katops.errors import UserError
 
 _DATA_ENDINGS = {".h5", ".hdf5", ".hdf", ".he5", ".nc", ".nc4", ".mat", ".npy", ".npz", ".pt", ".pth", ".zarr"}
 """A file that ends so and is of no kind that is read is an error, not something to pass over."""
+_SPLITS = {"file": ("train",), "validation_files": ("valid", "val", "validation"), "test_files": ("test",)}
+"""What folders are called that hold the parts of a published data set."""
 
 
 def find_files(where: str | Path) -> list[Path]:
@@ -51,18 +53,58 @@ def describe_all(where: str | Path | Sequence[str | Path], **statement: Any) -> 
         UserError: a file comes twice (under whatever name), cannot be read, or has other channels, units, parameters,
             axes or boundaries than the first; numbers of samples and of frames may differ.
     """
+    layouts = tuple(describe(path, **statement) for path in find_all(where))
+    check_alike(layouts)
+    return layouts
+
+
+def find_all(where: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The data files of one or several paths, see :func:`find_files`.
+
+    Raises:
+        UserError: a file comes twice, or there is none.
+    """
     places = [where] if isinstance(where, str | Path) else list(where)
     files = _each_once([path for place in places for path in find_files(place)])
     if not files:
         raise UserError("data.file is an empty list; name at least one file")
-    layouts = tuple(describe(path, **statement) for path in files)
-    check_alike(layouts)
-    return layouts
+    return files
+
+
+def split_folders(where: str | Path) -> dict[str, str] | None:
+    """Folders for training, validation and testing in a published root, by the key of ``data:`` that names them.
+
+    ``None`` where ``where`` is no folder with ``train/`` and at least one of ``valid/``, ``val/``, ``validation/`` and
+    ``test/`` that hold data files.
+    """
+    root = Path(where)
+    if not root.is_dir():
+        return None
+    found = {key: name for key, names in _SPLITS.items() for name in names if _holds_data(root / name)}
+    return {key: str(root / name) for key, name in found.items()} if "file" in found and len(found) > 1 else None
+
+
+def sibling_hint(where: str | Path | Sequence[str | Path]) -> list[str]:
+    """That the folders for validation and testing lie beside a folder for training, if they do."""
+    folder = Path(where) if isinstance(where, str | Path) else None
+    if folder is None or folder.name not in _SPLITS["file"] or not (parts := split_folders(folder.parent)):
+        return []
+    others = " and ".join(path for key, path in parts.items() if key != "file")
+    return [f"beside it {'lies' if len(parts) == 2 else 'lie'} {others}; inspect {folder.parent} to use them too"]
+
+
+def _holds_data(folder: Path) -> bool:
+    return folder.is_dir() and any(not entry.name.startswith(".") and _is_data(entry) for entry in folder.iterdir())
 
 
 def _in_folder(folder: Path) -> list[Path]:
     entries = sorted((entry for entry in folder.iterdir() if not entry.name.startswith(".")), key=_natural)
     files = [entry for entry in entries if _is_data(entry)]
+    if not files and (parts := split_folders(folder)):
+        raise UserError(
+            f"{folder} holds no data file itself but the folders {', '.join(parts.values())}; name one of them (in a "
+            f"configuration: {'; '.join(f'{key}: {path}' for key, path in parts.items())})"
+        )
     if not files:
         raise UserError(
             f"{folder} is a folder in which no file is of a kind that is read (HDF5, netCDF, MATLAB, NumPy, torch, "

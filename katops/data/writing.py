@@ -172,10 +172,25 @@ def layout_file(path: Path, *, complete: bool = True) -> Iterator[LayoutFile]:
     Raises:
         OSError: the disk is full, or the file cannot be written.
     """
-    with _ErrorKeepingFile(path, "w+") as stream, h5py.File(stream, "w", libver="earliest") as file:
+    with hdf5_file(path) as file:
+        yield file
+        file.hdf5.flush()
+        file.hdf5.attrs["complete"] = complete
+
+
+@contextmanager
+def hdf5_file(path: Path, **options: Any) -> Iterator[LayoutFile]:
+    """A new HDF5 file in the oldest format; a full disk is an error and does not end the process.
+
+    Args:
+        path: the file, which is replaced.
+        options: of ``h5py.File``.
+
+    Raises:
+        OSError: the disk is full, or the file cannot be written.
+    """
+    with _ErrorKeepingFile(path, "w+") as stream, h5py.File(stream, "w", libver="earliest", **options) as file:
         yield LayoutFile(file, stream)
-        file.flush()
-        file.attrs["complete"] = complete
     stream.raise_error()
 
 

@@ -1,51 +1,28 @@
 """Cell-centred finite volumes for -div(a grad u) = f on the unit square, u = 0 on its boundary, and their solver."""
 
-from typing import NamedTuple
-
 import numpy as np
 from scipy import fft
+
+from katops.generators.conjugate_gradients import Solution, conjugate_gradients
 
 SCHEMES = ("arithmetic", "harmonic")
 
 
-class Solution(NamedTuple):
-    """Solutions of a batch of problems.
-
-    Attributes:
-        u: (n, s, s).
-        residual: (n,), ||A u - f|| / ||f|| computed from u, not the recursive estimate; NaN where the solution is not
-            finite.
-        iterations: (n,), conjugate gradient steps.
-    """
-
-    u: np.ndarray
-    residual: np.ndarray
-    iterations: np.ndarray
-
-
-class DiffusionOperator:
-    """u -> -h^2 div(a grad u) for a batch of coefficients, with the half-cell distance at the boundary.
-
-    The flux through the face between cells i and i + 1 is a_{i+1/2} (u_{i+1} - u_i) / h, where a_{i+1/2} is the
-    arithmetic mean (a_i + a_{i+1}) / 2 or the harmonic mean 2 a_i a_{i+1} / (a_i + a_{i+1}); through a face on the
-    boundary, half a cell away from the centre, it is 2 a_i u_i / h. Second order for a smooth coefficient.
+class FluxOperator:
+    """u -> sum of the fluxes out of every point of a square grid, a (u - u_neighbour) through each of its four faces.
 
     Args:
-        coefficient: (n, s, s), positive, at the cell centres.
-        scheme: "arithmetic" or "harmonic".
-
-    Source: Patankar, "Numerical heat transfer and fluid flow", 1980, section 4.2.
+        x_faces: (n, s + 1, s), the coefficients of the faces along axis 1; beyond the outer ones u is 0.
+        y_faces: (n, s, s + 1), those of the faces along axis 2.
     """
 
-    def __init__(self, coefficient: np.ndarray, scheme: str = "arithmetic") -> None:
-        self.x_faces = _face_coefficients(coefficient, scheme)
-        transposed = np.ascontiguousarray(coefficient.swapaxes(1, 2))
-        self.y_faces = np.ascontiguousarray(_face_coefficients(transposed, scheme).swapaxes(1, 2))
-        self._x_flux = np.empty_like(self.x_faces)
-        self._y_flux = np.empty_like(self.y_faces)
+    def __init__(self, x_faces: np.ndarray, y_faces: np.ndarray) -> None:
+        self.x_faces, self.y_faces = x_faces, y_faces
+        self._x_flux = np.empty_like(x_faces)
+        self._y_flux = np.empty_like(y_faces)
 
     def __call__(self, u: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """Write -h^2 div(a grad u) into ``out`` and return it; both are (n, s, s)."""
+        """Write the sums of the fluxes out of the points into ``out`` and return it; u and out are (n, s, s)."""
         # 0 - u, because np.negative into a strided array is wrong for input strides of 64 bytes (NumPy 2.4, AVX-512).
         x_flux, y_flux = self._x_flux, self._y_flux
         x_flux[:, 0] = u[:, 0]
@@ -60,6 +37,26 @@ class DiffusionOperator:
         out += y_flux[:, :, :-1]
         out -= y_flux[:, :, 1:]
         return out
+
+
+class DiffusionOperator(FluxOperator):
+    """u -> -h^2 div(a grad u) for a batch of coefficients, with the half-cell distance at the boundary.
+
+    The flux through the face between cells i and i + 1 is a_{i+1/2} (u_{i+1} - u_i) / h, where a_{i+1/2} is the
+    arithmetic mean (a_i + a_{i+1}) / 2 or the harmonic mean 2 a_i a_{i+1} / (a_i + a_{i+1}); through a face on the
+    boundary, half a cell away from the centre, it is 2 a_i u_i / h. Second order for a smooth coefficient.
+
+    Args:
+        coefficient: (n, s, s), positive, at the cell centres.
+        scheme: "arithmetic" or "harmonic".
+
+    Source: Patankar, "Numerical heat transfer and fluid flow", 1980, section 4.2.
+    """
+
+    def __init__(self, coefficient: np.ndarray, scheme: str = "arithmetic") -> None:
+        x_faces = _face_coefficients(coefficient, scheme)
+        transposed = np.ascontiguousarray(coefficient.swapaxes(1, 2))
+        super().__init__(x_faces, np.ascontiguousarray(_face_coefficients(transposed, scheme).swapaxes(1, 2)))
 
 
 def _face_coefficients(a: np.ndarray, scheme: str) -> np.ndarray:
@@ -88,8 +85,7 @@ def solve_diffusion(
     """Solve -div(a grad u) = f on (0, 1)^2, u = 0 on the boundary, for a batch of coefficients.
 
     Conjugate gradients, preconditioned by the exact inverse for a = 1 (two sine transforms). The number of steps grows
-    with the square root of max a / min a and does not depend on the grid. A sample that has converged is frozen, so
-    that its solution does not depend on the rest of the batch.
+    with the square root of max a / min a and does not depend on the grid.
 
     Args:
         coefficient: a, (n, s, s), positive, at the cell centres.
@@ -98,49 +94,14 @@ def solve_diffusion(
         tolerance: where a sample stops, as ||A u - f|| / ||f||.
         max_iterations: where a sample is given up; its residual tells.
     """
-    n, size, _ = coefficient.shape
-    operator = DiffusionOperator(coefficient, scheme)
+    size = coefficient.shape[1]
     right_hand_side = np.broadcast_to(source, coefficient.shape) / size**2
     eigenvalues = _poisson_eigenvalues(size)
-    scratch = np.empty(coefficient.shape)
-
-    def dot(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        # Not BLAS and not einsum: their order of summation may change with the batch and the number of threads.
-        return np.multiply(left, right, out=scratch).reshape(n, -1).sum(axis=1)
 
     def precondition(values: np.ndarray) -> np.ndarray:
         spectrum = fft.dstn(values, type=2, norm="ortho", axes=(1, 2))
         spectrum /= eigenvalues
         return fft.idstn(spectrum, type=2, norm="ortho", axes=(1, 2), overwrite_x=True)
 
-    def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-        return np.divide(numerator, denominator, out=np.zeros(n), where=active)[:, None, None]
-
-    target = tolerance**2 * dot(right_hand_side, right_hand_side)
-    u = np.zeros(coefficient.shape)
-    residual = right_hand_side.copy()
-    image = np.empty(coefficient.shape)
-    direction = precondition(residual)
-    energy = dot(residual, direction)
-    active = dot(residual, residual) > target
-    iterations = np.zeros(n, dtype=np.int64)
-    with np.errstate(all="ignore"):  # a sample that breaks down becomes NaN, which its residual reports
-        while active.any() and iterations.max() < max_iterations:
-            iterations += active
-            operator(direction, out=image)
-            step = divide(energy, dot(direction, image))
-            u += np.multiply(step, direction, out=scratch)
-            residual -= np.multiply(step, image, out=scratch)
-            active &= dot(residual, residual) > target
-            if not active.any():
-                break
-            preconditioned = precondition(residual)
-            previous, energy = energy, dot(residual, preconditioned)
-            direction *= divide(energy, previous)
-            direction += preconditioned
-        operator(u, out=image)
-        image -= right_hand_side
-        norm = np.sqrt(dot(right_hand_side, right_hand_side))
-        error = np.sqrt(dot(image, image))
-        relative = np.divide(error, norm, out=error.copy(), where=norm > 0)
-    return Solution(u, relative, iterations)
+    operator = DiffusionOperator(coefficient, scheme)
+    return conjugate_gradients(operator, right_hand_side, precondition, tolerance, max_iterations)

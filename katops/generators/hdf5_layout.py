@@ -1,6 +1,7 @@
 """Writing generated samples in the katops HDF5 layout (docs/data_format.md), block by block."""
 
 from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,10 @@ import numpy as np
 
 from katops.data.writing import LayoutFile, create_layout, layout_file
 from katops.generators.problem import Problem, Samples
+from katops.registry import PROBLEMS
+
+_SOFTWARE = ("numpy", "scipy", "torch")
+"""What the last digits may depend on; it is stored, and does not tell files apart."""
 
 
 def write_layout(
@@ -36,9 +41,17 @@ def write_layout(
             parameters=problem.meta.parameters,
             times=problem.times,
             time_unit=problem.meta.time_unit,
-            attributes=provenance,
+            attributes={**provenance, **_origin(problem)},
         )
         file.hdf5.attrs.update(_copy(blocks, arrays, file, samples))
+
+
+def _origin(problem: Problem) -> dict[str, str]:
+    """Where the recipe was published and what solved the equation."""
+    name = problem.meta.name
+    paper = PROBLEMS[name].paper if name in PROBLEMS else ""
+    software = ", ".join(f"{package} {version(package)}" for package in _SOFTWARE)
+    return {"software": software, **({"paper": paper} if paper else {})}
 
 
 def _copy(

@@ -14,7 +14,7 @@ import numpy as np
 from katops.errors import UserError
 from katops.files import atomic_path, write_text
 
-OWN_FILES = ("shard-*.npz", "assembled.h5", ".*.partial", "manifest.json")
+OWN_FILES = ("shard-*.npz", "assembled.h5", "exported", ".*.partial", "manifest.json")
 
 
 class ShardFolder:
@@ -31,6 +31,7 @@ class ShardFolder:
         self.output = output
         self.path = output.with_name(f"{output.name}.partial")
         self.assembled = self.path / "assembled.h5"
+        self.exported = self.path / "exported"
 
     @contextmanager
     def locked(self) -> Iterator[None]:

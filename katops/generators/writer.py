@@ -14,6 +14,8 @@ import numpy as np
 from katops.errors import UserError
 from katops.files import atomic_path
 from katops.generators.hdf5_layout import flatten, unflatten, write_layout
+from katops.generators.layouts import KATOPS, Export, export_to, stored_provenance
+from katops.generators.parts import Part
 from katops.generators.problem import Problem, Samples
 from katops.generators.random_stream import SEED_LIMIT
 from katops.generators.shards import ShardFolder
@@ -33,13 +35,16 @@ def write(
     shard_size: int | None = None,
     progress: Progress | None = None,
     overwrite: bool = False,
+    part: Part | None = None,
+    layout: str = KATOPS,
 ) -> Path:
-    """Generate ``samples`` samples into the HDF5 file ``path``, in the layout of docs/data_format.md.
+    """Generate ``samples`` samples into the file ``path``, by default in the layout of docs/data_format.md.
 
     Whole shards are collected in the folder ``<path>.partial/``, then copied into one file, which gets its name when it
     is complete. Whatever ends the process before that, the same call goes on with the shards that are there; if
     ``path`` holds these samples already, nothing is done. The contents depend on the recipe, the seed and the number of
-    samples only. Memory does not grow with the number of samples; the disk must hold them twice for a moment.
+    samples only. Memory does not grow with the number of samples; the disk must hold them twice for a moment, three
+    times where ``layout`` is another one.
 
     Args:
         problem: what to generate.
@@ -51,22 +56,28 @@ def write(
         progress: called in this thread with (samples done, samples wanted): first with what was there already, so that
             a first call with (samples, samples) means that nothing had to be generated, then after every shard.
         overwrite: replace a ``path``, and discard unfinished shards, that belong to something else.
+        part: make this part of the samples only, in a file of its own name, see :meth:`.parts.Part.path`.
+        layout: "katops", or one of :data:`.layouts.LAYOUTS`, as which the whole file is written in the end.
 
     Returns:
-        ``path``.
+        ``path``, or that of the part.
 
     Raises:
-        UserError: an argument is out of range; ``path`` or the unfinished shards belong to another recipe, seed or
-            number of samples; another process is writing the same file; the disk is full or may not be written to.
+        UserError: an argument is out of range; the problem does not fit the layout; ``path`` or the unfinished shards
+            belong to another recipe, seed or number of samples; another process is writing the same file; the disk is
+            full or may not be written to.
     """
     samples = _whole_number("samples", samples, 1)
     seed = _whole_number("seed", seed, 0, SEED_LIMIT - 1)
-    workers = _whole_number("workers", _available_cores() if workers is None else workers, 1)
+    workers = _whole_number("workers", available_cores() if workers is None else workers, 1)
     shard_size = None if shard_size is None else _whole_number("shard_size", shard_size, 1)
-    path = Path(path)
+    part = part or Part()
+    export = export_to(layout, problem)
+    path = part.path(path)
     if path.is_dir():
         raise UserError(f"{str(path)!r} is a folder; give the name of a file in it, such as {str(path / 'data.h5')!r}")
-    provenance = _provenance(problem, samples, seed)
+    provenance = _provenance(problem, part.indices(samples), seed, layout)
+    samples = provenance["samples"]
     folder = ShardFolder(path)
     leftover = folder.manifest()
     if _is_there(path, provenance, overwrite):
@@ -79,16 +90,16 @@ def write(
             manifest = _continue_or_begin(folder, problem, provenance, shard_size, overwrite)
             try:
                 _generate(problem, manifest, folder, workers, progress)
-                _assemble(problem, provenance, manifest, folder)
+                _assemble(problem, provenance, manifest, folder, export)
             except UserError as error:
                 raise UserError(f"{error}; the finished shards are kept, the same command goes on from them") from error
         folder.remove()
     return path
 
 
-def is_complete(problem: Problem, samples: int, seed: int, path: str | Path) -> bool:
+def is_complete(problem: Problem, samples: int, seed: int, path: str | Path, layout: str = KATOPS) -> bool:
     """Whether ``path`` is a whole file with exactly these samples, told by its root attributes."""
-    return _is_there(Path(path), _provenance(problem, samples, seed), overwrite=True)
+    return _is_there(Path(path), _provenance(problem, range(samples), seed, layout), overwrite=True)
 
 
 def _is_there(path: Path, provenance: dict[str, Any], overwrite: bool) -> bool:
@@ -98,7 +109,7 @@ def _is_there(path: Path, provenance: dict[str, Any], overwrite: bool) -> bool:
         UserError: it is something else, which may not be overwritten.
     """
     exists = path.exists()  # before it is read: another process may put it there in between
-    found = _root_attributes(path)
+    found = root_attributes(path)
     whole = _equal(found.get("format"), "katops") and _equal(found.get("complete"), True)
     differences = _differences(found, provenance)
     if whole and not differences:
@@ -113,13 +124,14 @@ def _equal(found: Any, value: Any) -> bool:
     return np.ndim(found) == 0 and bool(found == value)
 
 
-def _provenance(problem: Problem, samples: int, seed: int) -> dict[str, Any]:
+def _provenance(problem: Problem, indices: range, seed: int, layout: str) -> dict[str, Any]:
     """What decides the contents of a file; it is stored in the manifest and in the root attributes."""
     recipe = problem.recipe
     times = None if problem.times is None else list(map(float, problem.times))
     identity = json.dumps([recipe, problem.meta.to_dict(), dict(problem.fields), times], sort_keys=True)
     recipe_hash = hashlib.sha256(identity.encode()).hexdigest()
-    return {**recipe, "recipe_hash": recipe_hash, "seed": seed, "samples": samples}
+    which = {"seed": seed, "samples": len(indices), "first_sample": indices.start, "layout": layout}
+    return {**recipe, "recipe_hash": recipe_hash, **which}
 
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
@@ -137,13 +149,15 @@ def _listed(differences: list[str]) -> str:
     return ", ".join(named or differences)
 
 
-def _root_attributes(path: Path) -> dict[str, Any]:
-    """Root attributes of an HDF5 file; empty where there is none."""
+def root_attributes(path: Path) -> dict[str, Any]:
+    """Root attributes of a file in the katops layout, or what they were before its export; empty without a file."""
     try:
         with h5py.File(path, "r") as file:
-            return dict(file.attrs)
+            if "format" in file.attrs:
+                return dict(file.attrs)
     except OSError:
-        return {}
+        pass
+    return stored_provenance(path)
 
 
 def _continue_or_begin(
@@ -177,8 +191,9 @@ def _default_shard_size(problem: Problem) -> int:
 
 
 def _shard_ranges(manifest: dict[str, Any]) -> list[range]:
-    samples, size = manifest["samples"], manifest["shard_size"]
-    return [range(start, min(start + size, samples)) for start in range(0, samples, size)]
+    first, size = manifest["first_sample"], manifest["shard_size"]
+    end = first + manifest["samples"]
+    return [range(start, min(start + size, end)) for start in range(first, end, size)]
 
 
 def _generate(
@@ -225,15 +240,27 @@ def _check(block: Samples, problem: Problem, n: int) -> None:
         raise RuntimeError(f"{problem.meta.name}: generated values are not finite: {', '.join(broken)}")
 
 
-def _assemble(problem: Problem, provenance: dict[str, Any], manifest: dict[str, Any], folder: ShardFolder) -> None:
-    """Copy the shards into one file and give it its name."""
+def _assemble(
+    problem: Problem,
+    provenance: dict[str, Any],
+    manifest: dict[str, Any],
+    folder: ShardFolder,
+    export: Export | None,
+) -> None:
+    """Copy the shards into one file, in the layout that is wanted, and give it its name."""
     blocks = (unflatten(folder.load(number)) for number in range(len(_shard_ranges(manifest))))
     with atomic_path(folder.assembled) as temporary:
         write_layout(temporary, problem, manifest["samples"], provenance, blocks)
-    os.replace(folder.assembled, folder.output)
+    if export is None:
+        os.replace(folder.assembled, folder.output)
+        return
+    with atomic_path(folder.exported) as temporary:
+        export(folder.assembled, temporary)
+    os.replace(folder.exported, folder.output)
 
 
-def _available_cores() -> int:
+def available_cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -83,7 +83,7 @@ class FieldPredictor(nn.Module):
         Args:
             raw: one of
                 a mapping from the name of each input channel to an array (batch, [steps_in,] \\*space), and of each
-                constant one to an array (batch, \\*space);
+                constant one to an array (batch, \\*space), or (batch,) where it is a parameter;
                 an array (batch, [steps_in,] channel, \\*space). The time axis may be left out when ``steps_in`` is 1.
             time: lead time (batch,), for models that take it.
             constants: (batch, constant channels, \\*space) beside an array ``raw``, where the model takes some.
@@ -96,8 +96,9 @@ class FieldPredictor(nn.Module):
             UserError: a channel is missing or the shape does not fit.
         """
         if isinstance(raw, Mapping):
-            constants = self._stack(raw, self.meta.constants, 1) if self.meta.constants else None
-            stacked = self.predict(self._stack_inputs(raw), time, constants, batch_size=batch_size)
+            inputs = self._stack_inputs(raw)
+            constants = self._stack(self._spread(raw, inputs), self.meta.constants, 1) if self.meta.constants else None
+            stacked = self.predict(inputs, time, constants, batch_size=batch_size)
             every_axis = (slice(None),) * len(self.meta.axes)
             return {channel.name: stacked[(..., i, *every_axis)] for i, channel in enumerate(self.meta.outputs)}
         given = raw if isinstance(raw, Tensor) else torch.as_tensor(np.asarray(raw))
@@ -129,6 +130,19 @@ class FieldPredictor(nn.Module):
         first = raw.get(self.meta.inputs[0].name)
         without_time = self.meta.steps_in == 1 and np.ndim(first) == 1 + len(self.meta.axes)
         return self._stack(raw, self.meta.inputs, 1 if without_time else 2)
+
+    def _spread(self, raw: Mapping[str, Any], inputs: Any) -> Mapping[str, Any]:
+        """Parameters that were given as one number per sample, at every grid point."""
+        space = inputs.shape[-len(self.meta.axes) :]
+        numbers = {name: raw[name] for name in self.meta.condition if name in raw and np.ndim(raw[name]) == 1}
+        one_each = (slice(None), *(None,) * len(space))
+        spread = {
+            name: values[one_each].expand(-1, *space)
+            if isinstance(values, Tensor)
+            else np.broadcast_to(np.asarray(values)[one_each], (len(values), *space))
+            for name, values in numbers.items()
+        }
+        return {**raw, **spread}
 
     def _stack(self, raw: Mapping[str, Any], channels: Sequence[Channel], axis: int) -> Any:
         missing = [channel.name for channel in channels if channel.name not in raw]

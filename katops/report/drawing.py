@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from katops.fields import Axis, Channel, FieldMeta
+from katops.drawing import TICK_STEPS, across_and_up, axis_label, bar_beside, cell_ends, upwards
+from katops.fields import Axis, FieldMeta
 
 # Okabe & Ito 2008: told apart by readers with any kind of colour vision, and in grey by their lightness.
 TRUTH, PREDICTION, ERROR, INPUT = "#222222", "#0072B2", "#D55E00", "#009E73"
@@ -25,7 +26,6 @@ NONFINITE = "#9e9e9e"
 WIDTH = 10.5  # inches, of every figure
 DPI = 110
 TEXT = 9.5
-TICK_STEPS = (1, 2.5, 5, 10)  # few and round, so that the labels of neighbouring panels do not touch
 
 
 def new_figure(height: float) -> Figure:
@@ -76,21 +76,6 @@ def log_axis(axes: Axes, which: str, values: np.ndarray, *, percent: bool) -> No
     axis.set_minor_formatter(NullFormatter())
 
 
-def axis_label(axis: Axis) -> str:
-    """``x [m]``"""
-    return named(axis.name, axis.unit)
-
-
-def channel_label(channel: Channel) -> str:
-    """``pressure [Pa]``"""
-    return named(channel.name, channel.unit)
-
-
-def named(name: str, unit: str) -> str:
-    """A name with its unit; a dollar sign is text, not mathematics."""
-    return (f"{name} [{unit}]" if unit else name).replace("$", r"\$")
-
-
 @dataclass(frozen=True)
 class Plane:
     """The plane in which a field of 2 or 3 axes is drawn.
@@ -101,6 +86,7 @@ class Plane:
         extent: left, right, bottom and top edge of the cells, in coordinates.
         equal: whether a length is the same on paper in both directions.
         note: which slice was taken, "" for 2-D fields.
+        upwards: whether the vertical coordinate increases upwards on paper.
     """
 
     horizontal: Axis
@@ -109,33 +95,33 @@ class Plane:
     extent: tuple[float, float, float, float]
     equal: bool
     note: str = ""
+    upwards: bool = True
 
     @classmethod
     def of(cls, meta: FieldMeta, space: tuple[int, ...]) -> "Plane":
-        """The first two axes, "x" lying horizontally; of a third axis the middle grid point is taken."""
-        first, second = meta.axes[:2]
-        left_right = (*edges(first, space[0]), *edges(second, space[1]))
+        """The first two axes, x or the longitude horizontally; of a third axis the middle grid point is taken."""
+        across, up = across_and_up(*meta.axes[:2])
+        horizontal, vertical = meta.axes[across], meta.axes[up]
+        extent = (*_edges(horizontal, space[across]), *_edges(vertical, space[up]))
         # Panels that are long and thin, or that mix units, are stretched to fill their place.
-        stretch = (left_right[3] - left_right[2]) / (left_right[1] - left_right[0])
-        equal = first.unit == second.unit and 1 / 4 <= stretch <= 4
+        stretch = abs((extent[3] - extent[2]) / (extent[1] - extent[0]))
+        equal = horizontal.unit == vertical.unit and 1 / 4 <= stretch <= 4
         note = ""
         if len(space) == 3:
             depth = meta.axes[2]
             note = f"slice at {depth.name} = {depth.coordinates(space[2])[space[2] // 2]:.3g} {depth.unit}".rstrip()
-        if second.name == "x":
-            return cls(second, first, False, (*left_right[2:], *left_right[:2]), equal, note)
-        return cls(first, second, True, left_right, equal, note)
+        return cls(horizontal, vertical, across == 0, extent, equal, note, upwards(vertical, meta.coordinates))
 
     @classmethod
     def of_frames(cls, axis: Axis, points: int, frames: int) -> "Plane":
         """Space to the right and frames, counted from 1, upwards, for an array (frames, points)."""
-        return cls(axis, Axis("frame"), False, (*edges(axis, points), 0.5, frames + 0.5), False)
+        return cls(axis, Axis("frame"), False, (*_edges(axis, points), 0.5, frames + 0.5), False)
 
     @property
     def ratio(self) -> float:
         """Height over width of the drawing."""
         left, right, bottom, top = self.extent
-        return (top - bottom) / (right - left) if self.equal else 0.75
+        return abs((top - bottom) / (right - left)) if self.equal else 0.75
 
     def draw(self, axes: Axes, field: np.ndarray, limits: tuple[float, float], colours: str) -> AxesImage:
         """Draw the field with one cell per grid point; returns what a colour bar needs. What is not finite is grey."""
@@ -150,6 +136,9 @@ class Plane:
             vmin=limits[0],
             vmax=limits[1],
         )
+        left, right, bottom, top = self.extent
+        axes.set_xlim(sorted((left, right)))
+        axes.set_ylim(sorted((bottom, top), reverse=not self.upwards))
         axes.set_xlabel(axis_label(self.horizontal), fontsize=TEXT)
         axes.set_ylabel(axis_label(self.vertical), fontsize=TEXT)
         axes.tick_params(labelsize=TEXT - 1.5)
@@ -158,27 +147,10 @@ class Plane:
         return image
 
 
-def edges(axis: Axis, size: int) -> tuple[float, float]:
-    """Outer edges of the first and the last cell, each cell being centred on its grid point."""
-    points = axis.coordinates(size)
-    half = (points[1] - points[0]) / 2 if size > 1 else (axis.upper - axis.lower) / 2
-    return points[0] - half, points[-1] + half
-
-
-def limits_of(values: np.ndarray, *, symmetric: bool = False) -> tuple[float, float]:
-    """Smallest and largest finite value, or plus and minus the largest magnitude; never an empty interval."""
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return (-1.0, 1.0) if symmetric else (0.0, 1.0)
-    low, high = float(finite.min()), float(finite.max())
-    if symmetric:
-        high = max(abs(low), abs(high))
-        low = -high
-    # A constant field gets an interval in which it lies in the middle.
-    if high - low <= 1e-12 * max(abs(low), abs(high)) or high == low:
-        margin = 0.5 * abs(high) or 1.0
-        return low - margin, high + margin
-    return low, high
+def _edges(axis: Axis, size: int) -> tuple[float, float]:
+    """Outer ends of the first and the last cell."""
+    ends = cell_ends(axis, size)
+    return float(ends[0]), float(ends[-1])
 
 
 def colour_bar(image: AxesImage, label: str, shown: np.ndarray) -> None:
@@ -189,15 +161,8 @@ def colour_bar(image: AxesImage, label: str, shown: np.ndarray) -> None:
     below = bool(finite.size and finite.min() < low - tolerance)
     above = bool(finite.size and finite.max() > high + tolerance)
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[below, above]
-    place = image.axes.inset_axes((1.04, 0, 0.05, 1))
-    bar = image.axes.figure.colorbar(image, cax=place, extend=extend)
-    bar.set_label(label, fontsize=TEXT - 1)
-    place.tick_params(labelsize=TEXT - 1.5)
-    bar.locator = MaxNLocator(5)
-    bar.formatter.set_powerlimits((-3, 4))
-    bar.update_ticks()
-    place.yaxis.get_offset_text().set_fontsize(TEXT - 1.5)
-    place.yaxis.set_offset_position("left")
+    bar = bar_beside(image.axes, image, label, TEXT - 1, extend=extend)
+    bar.ax.yaxis.set_offset_position("left")
 
 
 def positive(values: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from katops.drawing import axis_label, channel_label, limits_of
 from katops.evaluation import Evaluation, Example
 from katops.fields import FieldMeta
 from katops.report.drawing import (
@@ -19,10 +20,7 @@ from katops.report.drawing import (
     TRUTH,
     WIDTH,
     Plane,
-    axis_label,
-    channel_label,
     colour_bar,
-    limits_of,
     new_figure,
     no_data,
     tidy,

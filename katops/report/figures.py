@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from katops.drawing import channel_label
 from katops.evaluation import Evaluation
 from katops.report.drawing import (
     BASELINES,
@@ -16,7 +17,6 @@ from katops.report.drawing import (
     PREDICTION,
     TEXT,
     TRUTH,
-    channel_label,
     log_axis,
     new_figure,
     no_data,

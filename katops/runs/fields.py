@@ -26,6 +26,7 @@ from katops.fields import Channel, FieldMeta
 from katops.models.baselines import MeanField, Persistence
 from katops.progress import bar
 from katops.report import print_metrics, write_report
+from katops.runs.data_summary import data_lines, unseen_parameters
 from katops.runs.result import SPLITS, RunResult, model_card, model_name, warn
 from katops.training.data import HeldOut, RunData, open_run_data, resampling
 from katops.training.directory import LOG_FILE, remove_run
@@ -42,6 +43,8 @@ def train_fields(run: RunConfig, *, resume: bool, overwrite: bool, console: Cons
     with bar(console, "generating", progress and run.data.generate is not None) as report:
         data = open_run_data(run.data, run.train.batch_size, report)
     check_run(run, data.meta)
+    for line in data_lines(data):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     with bar(console, "reading statistics", progress) as report:
         fit = data.fit(run.data.normalizer, report)
     # Nothing that can be wrong with the input is left: only now is an older run removed.
@@ -134,23 +137,25 @@ def open_for_model(bundle: Bundle, file: str | Path, *, outputs: bool = True) ->
         **data.get("statement", {}),
         "inputs": [channel.name for channel in meta.inputs],
         "outputs": [channel.name for channel in meta.outputs] if outputs else [],
-        "constants": [channel.name for channel in meta.constants],
+        "constants": [channel.name for channel in meta.constants if channel.name not in meta.condition],
     }
     layouts = describe_all(file, **stated)
     layout = layouts[0]
-    for kind in ("inputs", "constants", "outputs") if outputs else ("inputs", "constants"):
-        if getattr(layout.meta, kind) != getattr(meta, kind):
-            raise UserError(
-                f"the {kind} of {file} are {_listed(getattr(layout.meta, kind))}, those of the model "
-                f"{_listed(getattr(meta, kind))}; convert the units"
-            )
     resample = resampling(data)
     boundary = tuple(axis.boundary for axis in resample.axes(layout.meta.axes, layout.space))
     if boundary != meta.boundary:
         raise UserError(f"the boundary conditions of {file} are {boundary}, the model was trained with {meta.boundary}")
     window = Window(**data["window"]) if "window" in data else None
     own = data.get("fingerprint") == fingerprint(layouts)
-    return FieldDataset(layouts, window=window, resample=resample, exclude=data.get("exclude", ()) if own else ())
+    exclude = data.get("exclude", ()) if own else ()
+    dataset = FieldDataset(layouts, window=window, resample=resample, exclude=exclude, condition=meta.condition)
+    for kind in ("inputs", "constants", "outputs") if outputs else ("inputs", "constants"):
+        ours, theirs = getattr(meta, kind), getattr(dataset.meta, kind)
+        if ours != theirs:
+            raise UserError(
+                f"the {kind} of {file} are {_listed(theirs)}, those of the model {_listed(ours)}; convert the units"
+            )
+    return dataset
 
 
 def _with_metrics(bundle: Bundle, directory: Path, evaluations: dict[str, Evaluation]) -> Bundle:
@@ -269,9 +274,12 @@ def _summary(run: RunConfig, data: RunData, bundle: Bundle) -> dict[str, Any]:
             "constant_channels": list(bundle.predictor.normalizer.constant_channels),
         },
         "warnings": [
-            f"{test.name}: {warning}"
-            for test in data.tests
-            if (warning := _mesh_warning(bundle, test.dataset)) is not None
+            *unseen_parameters(data),
+            *(
+                f"{test.name}: {warning}"
+                for test in data.tests
+                if (warning := _mesh_warning(bundle, test.dataset)) is not None
+            ),
         ],
         "model": model_card(bundle),
         "training": {

@@ -139,6 +139,7 @@ def open_dataset(path: str | Path | Sequence[str], config: DataConfig, exclude: 
         resample=resampling(config.model_dump()),
         exclude=exclude,
         memory=config.memory,
+        condition=config.condition,
     )
 
 

@@ -64,7 +64,7 @@ def build_predictor(config: RunConfig, data: RunData, fit: Fit) -> FieldPredicto
     """
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     predictor = FieldPredictor(_build(config, data.meta), fit.normalizer, data.meta)
-    sample = data.dataset.__getitems__(data.train_windows[:1])
+    sample = data.dataset.read(data.train_windows[:1])
     with torch.no_grad():
         predictor.eval()(sample.x, sample.time, sample.constants)
     return predictor.train()
@@ -139,6 +139,7 @@ def _data_header(config: RunConfig, data: RunData) -> dict[str, Any]:
         "subsample_method": config.data.subsample_method,
         "crop": config.data.crop,
         "exclude": list(config.data.exclude),
+        "condition": list(config.data.condition),
         "split": {
             "train": len(data.split.train),
             "validation": len(data.split.validation),

@@ -437,3 +437,22 @@ def test_the_memory_that_is_taken_does_not_grow_with_the_file(tmp_path):
     command = [sys.executable, "-c", script, str(path), str(tmp_path / "out.h5")]
     grown = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert grown < 120_000  # kB
+
+
+def test_what_generators_measured_and_remarked_is_carried(steady, tmp_path):
+    with h5py.File(steady, "a") as file:
+        file["quality/residual"] = np.linspace(0.0, 1e-9, 9)
+        file["quality/residual"].attrs["unit"] = "Pa"
+        file.attrs["notes"] = ["the coefficient is rounded"]
+    other = tmp_path / "other.h5"
+    other.write_bytes(steady.read_bytes())
+    with h5py.File(other, "a") as file:
+        del file["quality"]
+    one = convert_file(steady, tmp_path / "one.h5")
+    assert describe(one).notes == ("the coefficient is rounded",)
+    both = convert_file([steady, other], tmp_path / "both.h5")
+    with h5py.File(one) as file, h5py.File(both) as joined:
+        np.testing.assert_array_equal(file["quality/residual"], np.linspace(0.0, 1e-9, 9))
+        assert file["quality/residual"].attrs["unit"] == "Pa"
+        assert np.isnan(joined["quality/residual"][9:]).all()
+        np.testing.assert_array_equal(joined["quality/residual"][:9], file["quality/residual"])

@@ -49,7 +49,7 @@ def test_a_steady_sample_is_one_frame_in_and_one_frame_out(steady, fields):
 
 def test_a_window_of_a_trajectory_has_frames_lead_time_parameters_and_index(moving, fields):
     dataset = FieldDataset(describe(moving), window=Window(n_in=2, n_out=2, gap=1, every=1, stride=2))
-    batch = dataset.__getitems__([3, 0])
+    batch = dataset.read([3, 0])
     assert batch.index.tolist() == [[0, 1, 2, 1], [0, 0, 0, 1]]
     assert batch.x.shape == (2, 2, 2, 12, 20)
     assert batch.y.shape == (2, 2, 1, 12, 20)
@@ -73,7 +73,7 @@ def test_subsampling_real_darcy_data_gives_the_published_coarse_file(shared):
     statement = {"inputs": ["x"], "outputs": ["y"], "axes": ["sample", "x", "y"], "grid": "periodic_nodes"}
     fine = FieldDataset(describe(shared / "data/pde/darcy_test_32.h5", **statement), resample=Resample(2))
     coarse = FieldDataset(describe(shared / "data/pde/darcy_test_16.h5", **statement))
-    fine_batch, coarse_batch = (dataset.__getitems__(range(50)) for dataset in (fine, coarse))
+    fine_batch, coarse_batch = (dataset.read(range(50)) for dataset in (fine, coarse))
     assert torch.equal(fine_batch.x, coarse_batch.x)
     assert torch.equal(fine_batch.y, coarse_batch.y)
     assert fine.meta.axes == coarse.meta.axes
@@ -91,12 +91,12 @@ def test_a_static_input_of_a_moving_output_belongs_to_frame_zero(shared):
     )
     dataset = FieldDataset(layout, window=Window(n_out=16), dtype=torch.float64)
     assert len(dataset) == 400
-    batch = dataset.__getitems__(range(400))
+    batch = dataset.read(range(400))
     trajectory = FieldDataset(
         describe(layout.path, inputs=["y"], outputs=["y"], axes=["sample", "time", "x"]),
         window=Window(n_out=16),
         dtype=torch.float64,
-    ).__getitems__(range(400))
+    ).read(range(400))
     # In this file frame 0 of y is x, so that both readings agree.
     assert torch.equal(batch.x, trajectory.x)
     assert torch.equal(batch.y, trajectory.y)
@@ -114,7 +114,7 @@ def test_without_outputs_there_is_no_target_and_the_last_frame_is_an_input(movin
 
 def test_one_sample_equals_its_place_in_a_batch(moving):
     dataset = FieldDataset(describe(moving), window=Window(n_in=2))
-    batch = dataset.__getitems__([11, 4])
+    batch = dataset.read([11, 4])
     for place, index in enumerate((11, 4)):
         assert torch.equal(dataset[index].x, batch.x[place])
         assert torch.equal(dataset[index].y, batch.y[place])
@@ -130,7 +130,7 @@ def test_a_used_dataset_can_be_pickled_and_copied(moving, duplicate):
 
 def test_the_samples_of_a_part_are_all_their_windows(moving):
     dataset = FieldDataset(describe(moving), window=Window(stride=2))
-    batch = dataset.__getitems__(dataset.of_samples([6, 2]))
+    batch = dataset.read(dataset.of_samples([6, 2]))
     assert batch.index.tolist() == [[0, m, s, 1] for m in (6, 2) for s in (0, 2, 4)]
 
 
@@ -174,7 +174,7 @@ def test_samples_are_counted_file_after_file_and_may_differ_in_length(ragged, fi
     files, samples, starts = dataset.locate(np.arange(len(dataset)))
     expected = [(f, m, s) for f, frames in enumerate((7, 4, 7)) for m in range(9) for s in range(frames - 2)]
     assert list(zip(files.tolist(), samples.tolist(), starts.tolist(), strict=True)) == expected
-    batch = dataset.__getitems__([100, 46, 60, 3])
+    batch = dataset.read([100, 46, 60, 3])
     assert batch.index.tolist() == [[2, 7, 2, 1], [1, 0, 1, 1], [1, 7, 1, 1], [0, 0, 3, 1]]
     np.testing.assert_allclose(batch.x[2, 1, 1], fields["velocity"][7, 2] + 100, rtol=1e-6)
     np.testing.assert_allclose(batch.y[0, 0, 0], fields["velocity"][7, 4] + 200, rtol=1e-6)
@@ -200,7 +200,7 @@ def test_a_trajectory_too_short_for_the_window_is_named_and_may_be_excluded(ragg
     assert (len(dataset), dataset.n_samples) == (18 * 2, 27)
     assert len(dataset.of_samples(range(9, 18))) == 0
     # The others keep their numbers.
-    assert dataset.__getitems__(dataset.of_samples([20])).index.tolist() == [[2, 2, 0, 1], [2, 2, 1, 1]]
+    assert dataset.read(dataset.of_samples([20])).index.tolist() == [[2, 2, 0, 1], [2, 2, 1, 1]]
     with pytest.raises(UserError, match="sample 10 is excluded"):
         dataset.trajectory(10)
 
@@ -210,7 +210,7 @@ def test_an_excluded_sample_may_hold_anything(write_plain, plane):
     values[1, 5, 5] = np.nan
     layout = describe(write_plain(a=np.ones((3, 12, 20)), b=values), **plane)
     dataset = FieldDataset(layout, exclude=[1])
-    assert dataset.__getitems__(range(len(dataset))).index[:, 1].tolist() == [0, 2]
+    assert dataset.read(range(len(dataset))).index[:, 1].tolist() == [0, 2]
 
 
 def test_a_trajectory_is_its_first_frames_and_all_later_ones(ragged, fields):
@@ -245,7 +245,7 @@ def test_times_may_be_uneven_and_differ_between_samples(ragged):
     layout = replace(ragged[0], times=times, meta=replace(ragged[0].meta, time_step=None))
     dataset = FieldDataset([layout, ragged[1]], window=Window(n_in=2, n_out=2), dtype=torch.float64)
     assert dataset.meta.time_step is None
-    batch = dataset.__getitems__(range(len(dataset)))
+    batch = dataset.read(range(len(dataset)))
     for item, (file, sample, start, _) in enumerate(batch.index.tolist()):
         expected = (times[sample] if file == 0 else ragged[1].times)[start : start + 4]
         np.testing.assert_allclose(batch.times_in[item], expected[:2])
@@ -256,7 +256,7 @@ def test_times_may_be_uneven_and_differ_between_samples(ragged):
 def test_files_with_different_time_steps_keep_their_own_lead_times(ragged):
     slow = replace(ragged[1], times=2 * ragged[1].times, meta=replace(ragged[1].meta, time_step=1.0))
     dataset = FieldDataset([ragged[0], slow])
-    batch = dataset.__getitems__([0, len(dataset) - 1])
+    batch = dataset.read([0, len(dataset) - 1])
     assert batch.time.tolist() == [0.5, 1.0]
     assert dataset.meta.time_step is None
 
@@ -267,7 +267,7 @@ def test_scalars_of_frames_follow_the_window(ragged):
     own = replace(ragged[0], meta=meta, scalars=scalars)
     shared = replace(ragged[2], meta=meta, scalars=scalars[4:5])
     dataset = FieldDataset([own, shared], window=Window(n_in=2, n_out=1, gap=1), dtype=torch.float64)
-    batch = dataset.__getitems__(range(len(dataset)))
+    batch = dataset.read(range(len(dataset)))
     for item, (file, sample, start, _) in enumerate(batch.index.tolist()):
         row = scalars[sample if file == 0 else 4]
         np.testing.assert_array_equal(batch.scalars_in[item], row[start : start + 2])
@@ -284,7 +284,7 @@ def test_constants_are_handed_out_once_and_resampled_like_the_rest(moving, field
         window=Window(n_in=2),
         resample=Resample((2, 4), "block_mean"),
     )
-    batch = dataset.__getitems__([7, 0])
+    batch = dataset.read([7, 0])
     assert batch.constants.shape == (2, 1, 6, 5)
     assert batch.x.shape == (2, 2, 1, 6, 5)
     means = fields["coefficient"].reshape(9, 6, 2, 5, 4).mean((2, 4))
@@ -297,7 +297,7 @@ def test_constants_are_handed_out_once_and_resampled_like_the_rest(moving, field
 def test_resampled_fields_are_those_of_the_file(moving, fields, method, factor):
     dataset = FieldDataset(describe(moving), resample=Resample(factor, method, ((0, 12), (4, 16))))
     expected = Resample(factor, method).apply(fields["velocity"][:, :, :, 4:16], 2)
-    batch = dataset.__getitems__(range(len(dataset)))
+    batch = dataset.read(range(len(dataset)))
     rows = batch.index.numpy()
     np.testing.assert_array_equal(batch.x[:, 0, 1], expected[rows[:, 1], rows[:, 2]])
     for axis, size, ours in zip(dataset.layout.meta.axes, (12, 20), dataset.meta.axes, strict=True):

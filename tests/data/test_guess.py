@@ -6,7 +6,8 @@ import yaml
 
 from katops.data.containers.probe import probe
 from katops.data.formats import describe
-from katops.data.formats.guess import propose, yaml_block
+from katops.data.formats.guess import propose
+from katops.data.formats.proposal import yaml_block
 
 
 def _numbers(*shape: int) -> np.ndarray:
@@ -105,3 +106,55 @@ def test_predictions_are_looked_at_as_inputs(write_katops, fields):
 def test_nothing_is_proposed_where_nothing_looks_like_a_field(write_plain):
     assert propose(probe(write_plain(a=np.ones(4), b=np.ones((4, 1))))) is None
     assert propose(probe(write_plain("line.h5", a=np.ones((4, 12))))) is None
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0)])
+def test_of_two_equal_sizes_and_another_one_the_latter_counts_samples(write_numpy, write_matlab73, order):
+    values = _numbers(30, 16, 16).transpose(order)
+    for path in (write_numpy(name="set.npz", perm=values, head=values), write_matlab73(perm=values, head=values)):
+        layout = _round_trip(path)
+        assert (layout.n_samples, layout.space, layout.time_dependent) == (30, (16, 16), False)
+        proposal = propose(probe(path))
+        assert "axes: [" in (block := yaml_block(layout, proposal))
+        assert "# check: two sizes are equal, so the other one counts the samples" in block
+
+
+@pytest.mark.parametrize("place", [0, 2, 3])
+def test_a_trajectory_beside_fields_with_the_samples_last_is_found(write_plain, place):
+    shape = (16, 16, 30)
+    layout = _round_trip(write_plain(a=_numbers(*shape), u=_numbers(*shape[:place], 7, *shape[place:])))
+    assert (layout.n_samples, set(layout.frames), layout.space) == (30, {7}, (16, 16))
+    assert _roles(layout) == (["a"], ["u"])
+
+
+def test_the_block_says_why_arrays_are_inputs_or_outputs(write_plain):
+    values = _numbers(4, 12, 20)
+    by_name, by_order = write_plain("a.h5", a=values, u=values), write_plain("b.h5", one=values, two=values)
+    blocks = [yaml_block(_round_trip(path), propose(probe(path))) for path in (by_name, by_order)]
+    assert "inputs: [a]  # check: by the names" in blocks[0]
+    assert "inputs: [one]  # check: the first array" in blocks[1]
+    assert "outputs: [two]  # check: the last array" in blocks[1]
+
+
+def test_coordinates_give_grid_domain_and_the_names_of_the_axes(write_plain):
+    values = _numbers(9, 12, 20)
+    arrays = {"grid/x": np.linspace(0, 2, 20), "grid/y": (np.arange(12) + 0.5) / 12}
+    layout = _round_trip(write_plain(a=values, u=values, **arrays))
+    assert [(axis.name, axis.grid, axis.upper) for axis in layout.meta.axes] == [
+        ("y", "cell_centres", 1.0),
+        ("x", "nodes", 2.0),
+    ]
+
+
+def test_only_what_is_not_stated_is_guessed(write_plain):
+    path = write_plain(a=_numbers(9, 12, 20), b=_numbers(9, 12, 20), c=_numbers(9, 12, 20))
+    proposal = propose(probe(path), {"inputs": ["b"], "outputs": ["a"]})
+    assert (proposal.statement["inputs"], proposal.statement["outputs"]) == (["b"], ["a"])
+    assert set(proposal.reasons) == {"axes"}
+
+
+def test_letters_of_other_alphabets_are_printed_as_they_are(write_plain):
+    path = write_plain(κ=_numbers(4, 12, 20), ψ=_numbers(4, 12, 20))
+    block = yaml_block(_round_trip(path), propose(probe(path)))
+    assert 'inputs: ["κ"]' in block
+    assert 'outputs: ["ψ"]' in block

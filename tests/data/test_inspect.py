@@ -283,3 +283,77 @@ def test_single_fields_are_the_right_ones_in_any_order_of_axes(tmp_path, order, 
         np.testing.assert_array_equal(found, expected[3, 5] if points is None else expected[3, 5][points])
     part, _ = glance.share(layout.inputs[0])
     assert np.isin(part, values).all()
+
+
+@pytest.fixture
+def published(write_katops, fields, tmp_path):
+    """A folder with training, validation and test data in folders of their own."""
+    channels = {"coefficient": ("input", fields["coefficient"]), "pressure": ("output", fields["pressure"])}
+    for name in ("train/a", "train/b", "valid/c", "test/d"):
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_katops(channels, name=f"root/{name}.h5")
+    return tmp_path / "root"
+
+
+def test_a_published_root_gives_a_block_with_all_its_parts(published):
+    inspection = inspect(published)
+    data = yaml.safe_load(inspection.yaml)["data"]
+    assert data["file"] == str(published / "train")
+    assert data["validation_files"] == str(published / "valid")
+    assert data["test_files"] == str(published / "test")
+    assert len(inspection.files) == 2
+
+
+def test_a_training_folder_alone_hints_at_those_beside_it(published):
+    text = _text(inspect(published / "train"))
+    assert f"beside it lie {published / 'valid'} and {published / 'test'}; inspect {published}" in text
+    assert "beside it" not in _text(inspect(published / "test"))
+
+
+def test_parts_of_a_published_root_that_do_not_fit_are_told(published, write_katops, fields):
+    write_katops({"coefficient": ("input", fields["coefficient"]), "p": ("output", fields["pressure"])}, name="o.h5")
+    (published / "test/d.h5").write_bytes((published.parent / "o.h5").read_bytes())
+    assert any("cannot be read as one data set" in warning for warning in inspect(published).warnings)
+
+
+def test_a_published_root_cannot_be_read_as_one_file(published):
+    with pytest.raises(UserError, match=r"name one of them .*file: .*train"):
+        describe_all(published)
+
+
+def test_a_lone_array_hints_at_how_to_put_two_together(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((9, 12, 20)))
+    with pytest.raises(UserError, match=r"np\.savez\('both\.npz', perm=np\.load\('perm\.npy'\), head=np\.load"):
+        describe(tmp_path / "a.npy", inputs=["perm"], outputs=["head"])
+
+
+def test_channels_that_are_called_otherwise_than_their_arrays_are_shown(tmp_path):
+    with h5py.File(tmp_path / "cfd.h5", "w") as file:
+        for name in ("Vx", "Vy", "density", "pressure"):
+            file[name] = np.random.default_rng(0).normal(size=(4, 7, 12, 20)).astype("f4")
+        for name, size in (("x-coordinate", 12), ("y-coordinate", 20)):
+            file[name] = (np.arange(size, dtype="f4") + 0.5) / size
+        file["t-coordinate"] = np.arange(8, dtype="f4")
+    inspection = inspect(tmp_path / "cfd.h5")
+    assert {array.path: array.channels for array in inspection.arrays if array.channels} == {
+        "/Vx": ("velocity_x",),
+        "/Vy": ("velocity_y",),
+    }
+    assert "velocity_y" in _text(inspection)
+
+
+def test_boundaries_that_no_stencil_knows_are_said_to_count_as_neumann(write_plain):
+    values = np.random.default_rng(0).normal(size=(4, 12, 20))
+    path = write_plain(a=values, u=values)
+    text = _text(inspect(path, {"boundary": ["wall", "open"]}))
+    assert "treat the boundary wall and open as neumann" in text
+    assert "as neumann" not in _text(inspect(path))
+
+
+def test_predictions_say_what_they_are(steady):
+    with h5py.File(steady, "a") as file:
+        del file["fields/coefficient"]
+        file.attrs.update(model="mgno of run small", predicted_from="in.h5")
+    text = _text(inspect(steady))
+    assert "these are predictions of mgno of run small from in.h5, one sample per window: pressure" in text
+    assert "cannot be trained on" not in text

@@ -157,7 +157,7 @@ def test_every_window_comes_once_and_the_same_whatever_the_workers_and_ranks(mov
             loader.sampler.set_epoch(epoch)
             batches = _batches(loader)
             order = list(loader.sampler)
-            expected = [dataset.__getitems__(order[first : first + 4]) for first in range(0, len(order), 4)]
+            expected = [dataset.read(order[first : first + 4]) for first in range(0, len(order), 4)]
             assert len(batches) == len(expected) == len(loader)
             for batch, whole in zip(batches, expected, strict=True):
                 assert all(torch.equal(ours, getattr(whole, name)) for ours, name in zip(batch, FIELDS, strict=True))
@@ -171,7 +171,7 @@ def test_batches_that_are_kept_never_change(moving, fields):
     kept = list(loader)
     assert len(kept) == 27
     for number, batch in enumerate(kept):
-        expected = dataset.__getitems__([2 * number, 2 * number + 1])
+        expected = dataset.read([2 * number, 2 * number + 1])
         assert torch.equal(batch.x, expected.x)
         assert torch.equal(batch.y, expected.y)
 

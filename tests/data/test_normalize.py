@@ -134,7 +134,7 @@ def test_frames_that_windows_share_are_read_once_and_counted_as_often_as_they_oc
         layouts = [describe(layout.path, inputs=["velocity"], outputs=["velocity"]) for layout in two_files]
     dataset = FieldDataset(layouts, window=window, dtype=torch.float64)
     chosen = data.draw(st.sets(st.integers(0, len(dataset) - 1), min_size=1))
-    batch = dataset.__getitems__(sorted(chosen))
+    batch = dataset.read(sorted(chosen))
     found = statistics_of(dataset, list(chosen))
     for rows, values in ((found.inputs, batch.x), (found.outputs, batch.y)):
         for channel, row in enumerate(rows):
@@ -298,7 +298,7 @@ def forced(tmp_path) -> FieldDataset:
 @pytest.mark.usefixtures("small_batches")
 def test_constants_are_normalised_with_statistics_of_the_training_samples(forced):
     fit = fit_normalizer(forced, forced.of_samples(TRAIN))
-    constants = forced.__getitems__(forced.of_samples(TRAIN)).constants
+    constants = forced.read(forced.of_samples(TRAIN)).constants
     np.testing.assert_allclose(fit.normalizer.constant_mean, constants.mean((0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(fit.normalizer.constant_std, constants.std((0, 2, 3), correction=0), rtol=1e-12)
     encoded = fit.normalizer.encode_constants(constants)

@@ -8,6 +8,7 @@ from PIL import Image
 from katops.data.formats import describe
 from katops.data.inspection.plot import picture, plot
 from katops.data.writing import StoredField, create_layout, layout_file
+from katops.drawing import upwards
 from katops.fields import Axis
 
 
@@ -109,3 +110,30 @@ def test_the_ending_decides_the_kind_of_picture(fields_of, tmp_path, ending):
     path = plot(fields_of((40,)), tmp_path / f"picture.{ending}")
     head = {"pdf": b"%PDF", "svg": b"<?xml"}.get(ending, b"\x89PNG")
     assert path.read_bytes().startswith(head)
+
+
+@pytest.mark.parametrize("names", [("lat", "lon"), ("lon", "lat")])
+@pytest.mark.parametrize("falling", [False, True])
+def test_north_is_up_on_maps(tmp_path, names, falling):
+    latitudes = np.linspace(-80.0, 80.0, 12) ** 3 / 80**2
+    axes = {
+        "lat": Axis("lat", "uneven", -80, 80, ("none", "none"), points=latitudes[::-1] if falling else latitudes),
+        "lon": Axis("lon", "periodic_nodes", 0, 360, ("periodic", "periodic")),
+    }
+    sizes = {"lat": 12, "lon": 20}
+    shape = tuple(sizes[name] for name in names)
+    with layout_file(tmp_path / "map.h5") as file:
+        fields = {"t": StoredField("input", "K", shape), "u": StoredField("output", "K", shape)}
+        kept = [axes[name] for name in names]
+        arrays = create_layout(file.hdf5, name="map", samples=2, fields=fields, axes=kept)
+        for array in arrays.values():
+            array[...] = np.random.default_rng(0).normal(size=array.shape)
+    panel = picture(describe(tmp_path / "map.h5")).axes[0]
+    assert panel.get_ylim()[0] < -70 < 70 < panel.get_ylim()[1]
+    assert panel.get_xlim()[1] > 300
+
+
+def test_angles_from_the_north_pole_increase_downwards():
+    assert not upwards(Axis("theta", upper=np.pi), "spherical")
+    assert upwards(Axis("theta", lower=-np.pi / 2, upper=np.pi / 2), "spherical")
+    assert upwards(Axis("theta", upper=np.pi), "polar")

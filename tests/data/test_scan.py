@@ -47,7 +47,7 @@ def test_the_line_leaves_exactly_the_bad_samples_out(spoiled):
         FieldDataset(spoiled)
     numbers = [finding.number for finding in scan(spoiled)]
     dataset = FieldDataset(spoiled, exclude=numbers)
-    assert len(dataset.__getitems__(np.arange(len(dataset))).x) == (18 - 3) * 6
+    assert len(dataset.read(np.arange(len(dataset))).x) == (18 - 3) * 6
 
 
 def test_good_files_have_no_findings(steady, moving):

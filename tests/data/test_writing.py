@@ -166,7 +166,7 @@ except OSError as error:
 def _predict(tmp_path, dataset, steps: int):
     """Predictions of an imaginary model: the number of the window everywhere."""
     meta = dataset.meta
-    batches = [dataset.__getitems__(part) for part in np.array_split(np.arange(len(dataset)), 4) if len(part)]
+    batches = [dataset.read(part) for part in np.array_split(np.arange(len(dataset)), 4) if len(part)]
     start = np.cumsum([0, *(len(batch.x) for batch in batches)])
     predictions = (
         (
@@ -205,7 +205,7 @@ def test_predictions_on_an_uneven_grid_at_uneven_times_are_readable(tmp_path):
     source = write(tmp_path / "a.h5", fields=fields, axes=axes, times=times)
     dataset = FieldDataset(describe(source), window=Window(n_in=2, n_out=2, every=2), dtype=torch.float64)
     path, _, leads = _predict(tmp_path, dataset, 2)
-    batch = dataset.__getitems__(np.arange(len(dataset)))
+    batch = dataset.read(np.arange(len(dataset)))
     np.testing.assert_allclose(leads, batch.times_out - batch.times_in[:, -1:], rtol=1e-12)
     assert describe(path, inputs=["u"], outputs=[]).meta.axes == axes
 
@@ -215,7 +215,7 @@ def test_frames_are_counted_where_the_file_does_not_tell_their_times(tmp_path):
     dataset = FieldDataset(describe(source, outputs=[]), window=Window(n_in=6, n_out=3))
     complete = FieldDataset(describe(source), window=Window(n_in=2, n_out=3))
     assert len(dataset) == 3 * 2
-    batches = [(np.zeros((6, 3, 1, 12, 20)), dataset.__getitems__(np.arange(6)).index.numpy())]
+    batches = [(np.zeros((6, 3, 1, 12, 20)), dataset.read(np.arange(6)).index.numpy())]
     path = write_predictions(tmp_path / "predicted.h5", dataset, complete.meta, batches, {})
     with h5py.File(path) as file:
         assert (file["time"][()].tolist(), file["time"].attrs["unit"]) == ([1.0, 2.0, 3.0], "frames")

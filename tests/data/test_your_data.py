@@ -13,8 +13,9 @@ import yaml
 from typer.testing import CliRunner
 
 from katops.cli import app
-from katops.config import parse_config
-from katops.data.formats import FORMATS
+from katops.config import DataConfig, GenerateConfig, SplitConfig, WindowConfig, parse_config
+from katops.data.formats import FORMATS, describe
+from katops.data.windows import Window
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,41 @@ def test_what_the_page_says_in_one_line_is_a_valid_configuration(page):
     assert len(lines) >= 5
     for line in lines:
         parse_config({**values, "data": {**values["data"], **yaml.safe_load(line)}})
+
+
+def test_every_key_of_the_data_section_is_in_the_table_with_its_default(page):
+    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| [^|]* \| ([^|]*) \| [^|]+ \|$", page, re.MULTILINE))
+    sections = {"": DataConfig, "window.": WindowConfig, "split.": SplitConfig, "generate.": GenerateConfig}
+    kinds = [(prefix, kind.model_fields.items()) for prefix, kind in sections.items()]
+    fields = {f"{prefix}{name}": field for prefix, members in kinds for name, field in members}
+    assert set(rows) == set(fields) - {"window", "split"}
+    for key, said in rows.items():
+        default = fields[key].get_default(call_default_factory=True)
+        if fields[key].is_required():
+            assert said == "required"
+        elif default is not None:
+            assert said == f"`{default}`", key
+        else:
+            assert not said.startswith("`") or key == "channels", key
+
+
+def test_the_matlab_command_of_the_page_converts_such_a_file(page, run, tmp_path, write_matlab73):
+    values = np.random.default_rng(0).normal(size=(8, 6, 3, 5))
+    write_matlab73("flow.mat", force=values[:, :, 0], w=values, nu=np.ones((1, 5)))
+    text = next(block for block in blocks(page, "text") if block.startswith("katops convert"))
+    said = run(shlex.split(text.replace("\\\n", " "))[1:])
+    assert "assumed" not in said
+    layout = describe(tmp_path / "flow.h5")
+    sizes = dict(zip([axis.name for axis in layout.meta.axes], layout.space, strict=True))
+    assert (layout.n_samples, set(layout.frames), sizes) == (5, {3}, {"x": 8, "y": 6})
+    assert layout.meta.time_step == 0.05
+    sides = {axis.name: axis.boundary for axis in layout.meta.axes}
+    assert sides == {"x": ("periodic", "periodic"), "y": ("dirichlet", "neumann")}
+
+
+def test_windows_are_counted_as_the_page_says(page):
+    assert "20 frames with `n_in: 2, n_out: 1` give 18 windows" in page
+    assert len(Window(n_in=2, n_out=1).starts(20)) == 18
 
 
 def test_every_format_is_in_the_table(page):

@@ -46,7 +46,7 @@ def contents():
 
 @pytest.fixture(scope="session")
 def start(repository: Path):
-    """Function: start code in a fresh interpreter that, like the command line tool, does not import torch."""
+    """Function: start code in a fresh interpreter, as the command line tool does."""
 
     def start(code, *arguments):
         program = "import sys; sys.argv[0] = 'katops'\n" + textwrap.dedent(code)
@@ -59,3 +59,15 @@ def start(repository: Path):
         )
 
     return start
+
+
+@pytest.fixture(scope="session")
+def same_bits():
+    """Function: assert that every array of some samples is the chosen part of the same array of other samples."""
+
+    def check(one, other, chosen=slice(None)):
+        for group, arrays in one._asdict().items():
+            for name, values in arrays.items():
+                np.testing.assert_array_equal(values, getattr(other, group)[name][chosen])
+
+    return check

@@ -48,13 +48,14 @@ def test_generation_killed_in_the_middle_continues_to_the_same_file(problem, tmp
         import os, signal
         from katops.generators import Darcy
         from katops.generators.writer import write
-        assert "torch" not in sys.modules
 
-        def kill(done, total):
-            if done >= 16:
-                os.kill(os.getpid(), signal.SIGKILL)
+        class Killing(Darcy):
+            def samples(self, seed, indices):
+                if indices[0] >= 24:  # the seventh of ten shards; at most one other is being made
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return super().samples(seed, indices)
 
-        write(Darcy(resolution=8), 40, 1, sys.argv[1], workers=2, shard_size=4, progress=kill)
+        write(Killing(resolution=8), 40, 1, sys.argv[1], workers=2, shard_size=4)
     """
     killed = start(code, output)
     assert not killed.communicate(timeout=120)[1]

@@ -284,6 +284,14 @@ def test_resuming_with_another_model_is_refused(full_run: Path, run_values: dict
         api.train(in_folder(run_values, full_run), resume=True)
 
 
+@pytest.mark.parametrize(("key", "value"), [("memory", "ram"), ("workers", 1)])
+def test_how_the_data_are_read_may_change_on_resuming(
+    full_run: Path, run_values: dict, key: str, value: object
+) -> None:
+    run_values["data"][key] = value
+    assert api.train(in_folder(run_values, full_run), resume=True).directory == full_run
+
+
 def test_a_run_begun_before_there_were_tasks_is_continued(full_run: Path, run_values: dict) -> None:
     config = full_run / "config.yaml"
     config.write_text(config.read_text().replace("task: operator\n", ""))

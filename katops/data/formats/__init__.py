@@ -7,3 +7,4 @@ from katops.data.formats.description import describe as describe
 from katops.data.formats.description import describe_tree as describe_tree
 from katops.data.formats.description import recognise as recognise
 from katops.data.formats.description import register_format as register_format
+from katops.data.formats.description import statement_of as statement_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from katops.data.containers.probe import probe
 from katops.data.formats.published import PUBLISHED
@@ -107,20 +108,38 @@ def describe(
             arrays that disagree; a channel does not exist; the layout is ambiguous. The message names the file, the
             array and its shape, and what to write into the configuration.
     """
-    statement = Statement(
-        inputs=_names("inputs", inputs),
-        outputs=_names("outputs", outputs),
-        constants=_names("constants", constants),
-        parameters=_names("parameters", parameters),
-        channels=None if channels is None else {name: tuple(parts) for name, parts in channels.items()},
-        boundary=boundary,
-        grid=grid,
-        domain=None if domain is None else _pairs(domain),
-        axes=_axes(axes),
-        time_step=time_step,
-        format=format,
-    )
-    return describe_tree(probe(path), statement)
+    stated = {
+        "inputs": inputs,
+        "outputs": outputs,
+        "constants": constants,
+        "parameters": parameters,
+        "channels": channels,
+        "boundary": boundary,
+        "grid": grid,
+        "domain": domain,
+        "axes": axes,
+        "time_step": time_step,
+        "format": format,
+    }
+    return describe_tree(probe(path), statement_of(stated))
+
+
+def statement_of(stated: Mapping[str, Any]) -> Statement:
+    """Some of the arguments of :func:`describe`, by name, as one value.
+
+    Raises:
+        UserError: one of them is of the wrong kind.
+    """
+    values = {name: value for name, value in stated.items() if value is not None}
+    for kind in values.keys() & {"inputs", "outputs", "constants", "parameters"}:
+        values[kind] = _names(kind, values[kind])
+    if "channels" in values:
+        values["channels"] = {name: tuple(parts) for name, parts in values["channels"].items()}
+    if "domain" in values:
+        values["domain"] = _pairs(values["domain"])
+    if "axes" in values:
+        values["axes"] = _axes(values["axes"])
+    return Statement(**values)
 
 
 def describe_tree(tree: StoredTree, statement: Statement) -> FileLayout:
@@ -137,10 +156,10 @@ def describe_tree(tree: StoredTree, statement: Statement) -> FileLayout:
         raise UserError(f"{tree.path}: {error}") from None
 
 
-def _names(kind: str, names: Sequence[str] | None) -> tuple[str, ...] | None:
+def _names(kind: str, names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str):
         raise UserError(f"data.{kind} must be a list of names, e.g. [{names}]; given: {names!r}")
-    return None if names is None else tuple(names)
+    return tuple(names)
 
 
 def _pairs(domain: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
@@ -153,8 +172,8 @@ def _pairs(domain: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]
 
 
 def _axes(
-    axes: Sequence[str] | Mapping[str, Sequence[str]] | None,
-) -> tuple[str, ...] | dict[str, tuple[str, ...]] | None:
+    axes: Sequence[str] | Mapping[str, Sequence[str]],
+) -> tuple[str, ...] | dict[str, tuple[str, ...]]:
     if isinstance(axes, Mapping):
         return {name: tuple(entries) for name, entries in axes.items()}
     return _names("axes", axes)

@@ -55,6 +55,7 @@ def describe(tree: StoredTree, statement: Statement) -> FileLayout:
         citation=str(tree.attributes.get("citation", "")),
         coordinates=str(tree.attributes.get("coordinates", "cartesian")),
         time_unit=unit,
+        notes=[str(note) for note in _listed(tree.attributes.get("notes", ()))],
     )
     return finish(tree, statement, draft)
 

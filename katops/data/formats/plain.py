@@ -39,7 +39,7 @@ def describe(tree: StoredTree, statement: Statement) -> FileLayout:
     draft = Draft(
         format="plain",
         # Not the name of the file: the same data under another name is the same data.
-        name=str(tree.attributes.get("name", f"{', '.join(statement.inputs)} -> {', '.join(statement.outputs)}")),
+        name=str(tree.attributes.get("name", _problem(statement))),
         channels=every,
         axes=[Axis(name) for name in space],
         space=tuple(space.values()),
@@ -49,6 +49,11 @@ def describe(tree: StoredTree, statement: Statement) -> FileLayout:
     )
     # What was used up here is not compared again.
     return finish(tree, replace(statement, **chosen, parameters=None, axes=None, channels=None), draft)
+
+
+def _problem(statement: Statement) -> str:
+    """``a -> u``, or ``a`` where the file is only predicted from."""
+    return " -> ".join(", ".join(names) for names in (statement.inputs, statement.outputs) if names)
 
 
 def candidates(tree: StoredTree) -> dict[str, StoredArray]:
@@ -98,6 +103,8 @@ def _unstated(tree: StoredTree, statement: Statement) -> str:
             f"{tree.path} holds no array that could be a field (real numbers, axes: sample and at least one of space)"
         )
     names = list(fields)
+    if tree.container == "numpy":
+        return f"{tree.path} holds one array of shape {fields[names[0]].logical_shape}; {_together(statement)}"
     kind = {"hdf5": "plain HDF5"}.get(tree.container, "a file without a description")
     return (
         f"{tree.path} is {kind}, so {' and '.join(missing)} must say which arrays to use, e.g. "
@@ -105,25 +112,39 @@ def _unstated(tree: StoredTree, statement: Statement) -> str:
     )
 
 
+def _together(statement: Statement) -> str:
+    """How to put two .npy files into one."""
+    stated = [*(statement.inputs or ()), *(statement.outputs or ())]
+    names = list(dict.fromkeys(name for name in stated if name != "data"))
+    names = names if len(names) > 1 else [*dict.fromkeys([*(names or ["a"]), "u"])]
+    arrays = ", ".join(f"{name}=np.load({f'{name}.npy'!r})" for name in names)
+    return (
+        f"fields that are inputs and outputs go into one file: np.savez('both.npz', {arrays}), or state "
+        f"inputs: [data] and outputs: [data] if it holds trajectories"
+    )
+
+
 def _stated_arrays(tree: StoredTree, wanted: Iterable[str], statement: Statement) -> dict[str, StoredArray]:
     """The arrays of all channels that are asked for, by the name under which they are asked for."""
     parts = {part: name for name, names in (statement.channels or {}).items() for part in names}
     for name in statement.channels or {}:
-        _find(tree, name)
+        _find(tree, name, statement)
     found: dict[str, StoredArray] = {}
     for name in wanted:
         # "data[1]", or a component that data.channels names.
         owner = parts.get(name) or (name[: name.rindex("[")] if name.endswith("]") and "[" in name else name)
         owner = name if tree.find(name) else owner
-        array = _find(tree, owner)
+        array = _find(tree, owner, statement)
         known = next((key for key, other in found.items() if other.path == array.path), owner)
         found[known] = array
     return found
 
 
-def _find(tree: StoredTree, name: str) -> StoredArray:
+def _find(tree: StoredTree, name: str, statement: Statement) -> StoredArray:
     if tree.find(name) is None and not tree.has_group(name):
         fields = candidates(tree)
+        if tree.container == "numpy":
+            raise UserError(f"{tree.path} holds one array, which is called 'data'; {_together(statement)}")
         raise UserError(
             f"{tree.path} has no array {name!r}{did_you_mean(name, fields)} "
             f"Arrays that could be fields: {', '.join(list(fields)[:12]) or 'none'}."

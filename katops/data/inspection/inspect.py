@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from math import prod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +11,19 @@ import numpy as np
 
 from katops.data.containers.probe import probe
 from katops.data.formats import PLAIN, candidates_of, describe, guess
+from katops.data.formats.proposal import yaml_block
+from katops.data.inspection.arrays import ArrayInfo, array_info, with_roles
 from katops.data.inspection.glance import Glance
 from katops.data.inspection.render import render as render
-from katops.data.layout import ChannelArray, FileLayout
+from katops.data.layout import FileLayout
 from katops.data.many_files import check_alike
-from katops.data.reading.hdf5 import chunks_touched
-from katops.data.reading.paths import choose
-from katops.data.sources import find_files
-from katops.data.storage import StoredArray, StoredTree
+from katops.data.sources import find_all, find_files, sibling_hint, split_folders
+from katops.data.storage import StoredTree
 from katops.errors import UserError
+from katops.fields import STENCIL_BOUNDARIES
 
 # Folders may hold thousands of files; this many, evenly spread, keep inspection at about a second.
 _MOST_FILES = 64
-# Reading that many times the bytes of a frame, or holding that many bytes in memory, is worth a conversion.
-_WASTEFUL, _LARGE = 4.0, 2**30
-
-
-@dataclass(frozen=True)
-class ArrayInfo:
-    """One array of the file as it is stored, and how it is read ("" where it is not)."""
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
-    storage: str
-    bytes_stored: int
-    role: str = ""
-    unit: str = ""
-    reading: str = ""
-    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,9 +54,10 @@ class Inspection:
         attributes: root attributes of the first file.
         layouts: the descriptions of the files that were looked at, at most 64; empty where they cannot be read as
             fields. Files of answers only, such as predictions, are described with their channels as inputs.
-        guessed: whether roles and axes are guesses.
-        statement: what was stated to describe the files.
+        guessed: whether roles or axes are guesses.
+        statement: what was stated or guessed to describe the files.
         statistics: of each channel, in the first file.
+        notes: sentences about what the files are and how they are taken.
         warnings: sentences about what is wrong or remarkable.
         yaml: the ``data:`` section; "" where the files cannot be trained on.
     """
@@ -90,7 +74,8 @@ class Inspection:
     guessed: bool = False
     statement: dict[str, Any] = field(default_factory=dict)
     statistics: tuple[ChannelStatistics, ...] = ()
-    warnings: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     yaml: str = ""
 
     @property
@@ -99,16 +84,25 @@ class Inspection:
         return self.layouts[0] if self.layouts else None
 
 
-def inspect(path: str | Path) -> Inspection:
+def inspect(path: str | Path | Sequence[str], stated: Mapping[str, Any] | None = None) -> Inspection:
     """Look into a file of any kind and layout, or into the files of a folder or pattern; takes about a second.
+
+    Args:
+        path: as in :func:`katops.data.sources.describe_all`, or a folder with folders for training, validation and
+            testing.
+        stated: arguments of :func:`katops.data.formats.describe` that are known; only the others are guessed.
 
     Raises:
         UserError: a file is missing, of a kind that is not read, truncated or damaged.
     """
-    files = find_files(path)
+    parts = split_folders(path) if isinstance(path, str | Path) else None
+    files = find_all(parts["file"] if parts else path)
     tree = probe(files[0])
+    stated = dict(stated or {})
     found = [entry.name for entry in candidates_of(tree)]
-    proposal = guess.propose(tree)
+    if stated.get("format"):
+        found = [stated["format"]]
+    proposal = guess.propose(tree, stated)
     warnings: list[str] = []
     layouts: tuple[FileLayout, ...] = ()
     together = False
@@ -118,27 +112,80 @@ def inspect(path: str | Path) -> Inspection:
         )
     else:
         layouts, together = _describe(files, proposal.statement, warnings)
-    if layouts and not layouts[0].outputs:
-        warnings.append("the file holds only inputs or only answers, so it cannot be trained on")
+    if layouts:
+        warnings += guess.hint_of(tree, layouts[0], stated).warnings
+        warnings += _unlike(parts, layouts[0], proposal.statement)
+        if not layouts[0].outputs and predicted_by(tree) is None:
+            warnings.append("the file holds only inputs or only answers, so it cannot be trained on")
     warnings += _complex(tree)
     statistics = _statistics(layouts[0], warnings) if layouts else ()
-    arrays = tuple(_array_info(array) for array in tree.arrays.values())
+    arrays = tuple(array_info(array) for array in tree.arrays.values())
     return Inspection(
-        path=str(path),
+        path=str(path) if isinstance(path, str | Path) else ", ".join(path),
         files=tuple(files),
         size=sum(_size(file) for file in files),
         container=tree.container,
         format=found[0] if found else PLAIN,
-        candidates=tuple(found[1:]),
-        arrays=_with_roles(arrays, tree, layouts[0], warnings) if layouts else arrays,
+        candidates=() if "format" in stated else tuple(found[1:]),
+        arrays=with_roles(arrays, tree, layouts[0], warnings) if layouts else arrays,
         attributes=tree.attributes,
         layouts=layouts,
-        guessed=not found,
+        guessed=proposal is not None and bool(proposal.reasons.keys() & {"inputs", "outputs", "axes"}),
         statement=dict(proposal.statement) if proposal else {},
         statistics=statistics,
+        notes=(*_remarks(tree, layouts), *sibling_hint(path)),
         warnings=tuple(warnings),
-        yaml=_yaml(path, layouts, proposal) if together and layouts[0].outputs else "",
+        yaml=yaml_block(layouts[0], proposal, parts or {"file": _shown(path)})
+        if together and layouts[0].outputs
+        else "",
     )
+
+
+def _shown(path: str | Path | Sequence[str]) -> str | list[str]:
+    return str(path) if isinstance(path, str | Path) else list(path)
+
+
+def _unlike(parts: Mapping[str, str] | None, layout: FileLayout, statement: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the files for validation and testing."""
+    found = []
+    for key, folder in (parts or {}).items():
+        if key != "file":
+            try:
+                check_alike([layout, describe(find_files(folder)[0], **statement)])
+            except UserError as error:
+                found.append(str(error))
+    return found
+
+
+def _remarks(tree: StoredTree, layouts: Sequence[FileLayout]) -> list[str]:
+    """Sentences about what the files are and how they are taken."""
+    remarks = []
+    if (model := predicted_by(tree)) is not None and layouts:
+        source = tree.attributes["predicted_from"]
+        source = ", ".join(map(str, source)) if isinstance(source, list | tuple) else source
+        names = ", ".join(array.name for array in layouts[0].arrays)
+        remarks.append(f"these are predictions of {model} from {source}, one sample per window: {names}")
+    remarks += dict.fromkeys(note for layout in layouts for note in layout.notes)
+    open_sides = [
+        side
+        for axis in (layouts[0].meta.axes if layouts else ())
+        for side in axis.boundary
+        if side not in STENCIL_BOUNDARIES
+    ]
+    if open_sides:
+        kinds = " and ".join(dict.fromkeys(open_sides))
+        remarks.append(
+            f"models with stencils treat the boundary {kinds} as neumann; state data.boundary where another one fits"
+        )
+    return remarks
+
+
+def predicted_by(tree: StoredTree) -> str | None:
+    """The model whose predictions a file holds; ``None`` where it holds other things."""
+    attributes = tree.attributes
+    if attributes.get("format") != "katops" or "predicted_from" not in attributes:
+        return None
+    return str(attributes.get("model", "an unknown model"))
 
 
 def _describe(
@@ -169,86 +216,6 @@ def _complex(tree: StoredTree) -> list[str]:
         for array in tree.arrays.values()
         if np.dtype(array.dtype).kind == "c" or array.attributes.get("type") == "complex"
     ]
-
-
-def _yaml(path: str | Path, layouts: Sequence[FileLayout], proposal: guess.Proposal) -> str:
-    """The block, with what was asked for in place of the first file."""
-    return guess.yaml_block(replace(layouts[0], path=Path(path)), proposal)
-
-
-def _array_info(array: StoredArray) -> ArrayInfo:
-    return ArrayInfo(
-        path=array.path,
-        shape=array.logical_shape,
-        dtype=str(array.attributes.get("type", "text")) if array.dtype == "|O" else str(np.dtype(array.dtype)),
-        storage=_storage(array),
-        bytes_stored=array.stored_bytes,
-        role=str(array.attributes.get("role", "")),
-        unit=str(array.attributes.get("unit", array.attributes.get("units", ""))),
-    )
-
-
-def _storage(array: StoredArray) -> str:
-    if array.nothing_written:
-        return "never written"
-    filters = " + ".join(array.filters)
-    if array.chunks is not None:
-        return f"chunks {' x '.join(map(str, array.chunks))}, {filters or 'no filter'}"
-    if filters:
-        return filters
-    order = ", column-major" if array.column_major else ""
-    return f"contiguous{order}" if array.offset is not None or not array.size else "in one piece"
-
-
-def _with_roles(
-    arrays: Sequence[ArrayInfo], tree: StoredTree, layout: FileLayout, warnings: list[str]
-) -> tuple[ArrayInfo, ...]:
-    """The arrays with what they are used for and how they are read."""
-    kinds = {"input": layout.inputs, "output": layout.outputs, "constant": layout.constants}
-    roles: dict[str, set[str]] = {}
-    for role, channels in kinds.items():
-        for channel in channels:
-            for name in channel.datasets:
-                roles.setdefault(name, set()).add(role)
-    parameters = {channel.name for channel in layout.meta.parameters}
-    readings = {}
-    for channel in layout.arrays:
-        way, why = _reading(layout, channel)
-        readings |= dict.fromkeys(channel.datasets, (way, why))
-        if "convert" in why:
-            sentence = f"array {channel.datasets[0].lstrip('/')!r} is read slowly: {why}"
-            if sentence not in warnings:
-                warnings.append(sentence)
-    shown = []
-    for array in arrays:
-        role = array.role or {"input+output": "state"}.get(text := "+".join(sorted(roles.get(array.path, ()))), text)
-        if not role and array.path.lstrip("/") in parameters:
-            role = "parameter"
-        way, why = readings.get(array.path, ("", ""))
-        shown.append(replace(array, role=role, reading=way, why=why))
-    return tuple(shown)
-
-
-def _reading(layout: FileLayout, array: ChannelArray) -> tuple[str, str]:
-    """(reading path, what it costs)."""
-    axes = tuple(axis.name for axis in layout.meta.axes)
-    way, why = choose(layout, array, axes)
-    stored = layout.storage[array.datasets[0]]
-    if way == "ram":
-        held = 4 * prod(layout.space) * (int(layout.frames.sum()) if array.has_time else layout.n_samples)
-        advice = "; katops convert makes a file that is read in pieces" if held > _LARGE else ""
-        return way, f"{why}; held in memory, {held / 1e9:.2g} GB{advice}"
-    if stored.chunks is not None:
-        read = chunks_touched(array, stored.chunks, 1) * prod(stored.chunks)
-        components = prod(
-            size for axis, size in zip(array.axes, array.shape, strict=True) if axis not in ("sample", "time")
-        )
-        ratio = read / components
-        if ratio >= _WASTEFUL and not (way == "chunk-map" and array.axes[0] == "sample" and stored.chunks[0] == 1):
-            return way, f"{why}; a frame costs {ratio:.0f} times its bytes, katops convert makes a file without that"
-        if way == "h5py" and stored.filters:
-            return way, f"{why}; unpacked anew for every window, katops convert makes a file without that"
-    return way, why
 
 
 def _statistics(layout: FileLayout, warnings: list[str]) -> tuple[ChannelStatistics, ...]:

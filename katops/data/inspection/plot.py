@@ -15,9 +15,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from katops.data.inspection.glance import Glance
-from katops.data.inspection.plot_panels import Panel, named, panels_of, plain
+from katops.data.inspection.plot_panels import Panel, panels_of
 from katops.data.layout import ChannelArray, FileLayout
-from katops.fields import Axis
+from katops.drawing import (
+    TICK_STEPS,
+    across_and_up,
+    axis_label,
+    bar_beside,
+    between,
+    cell_ends,
+    limits_of,
+    named,
+    plain,
+    upwards,
+)
 from katops.files import atomic_path
 
 # Diverging around zero for fields with both signs; colours that neither map contains for what is not finite.
@@ -116,30 +127,26 @@ def _draw_channel(row: Sequence[Axes], glance: Glance, array: ChannelArray, pane
     if image is None:
         drawn[0][0].set_ylabel(label, fontsize=_TEXT)
         return
-    place = row[-1].inset_axes((1.05, 0, 0.06, 1))
-    bar = place.figure.colorbar(image, cax=place)
-    bar.set_label(label, fontsize=_TEXT)
-    bar.locator = MaxNLocator(5)
-    bar.formatter.set_powerlimits((-3, 4))
-    bar.update_ticks()
-    place.tick_params(labelsize=_TEXT - 2)
-    place.yaxis.get_offset_text().set_fontsize(_TEXT - 2)
+    bar_beside(row[-1], image, label, _TEXT - 1)
 
 
 def _image(
     axes: Axes, layout: FileLayout, panel: Panel, field: np.ndarray, norm: Normalize, colours: str
 ) -> ScalarMappable:
-    """A plane of two axes, each cell around its grid point; the axis called x lies horizontally."""
+    """A plane of two axes, each cell around its grid point; x or the longitude lies horizontally."""
     kept = [position for position, part in enumerate(panel.points) if isinstance(part, slice)]
-    across, up = (kept[1], kept[0]) if layout.meta.axes[kept[1]].name == "x" else (kept[0], kept[1])
+    across, up = (kept[place] for place in across_and_up(*(layout.meta.axes[position] for position in kept)))
     names = [layout.meta.axes[position] for position in (across, up)]
-    ends = [_edges(layout.meta.axes[n], layout.space[n], panel.points[n]) for n in (across, up)]
+    ends = [cell_ends(layout.meta.axes[n], layout.space[n], panel.points[n]) for n in (across, up)]
     even = all(axis.grid != "uneven" for axis in names)
-    axes.set_xlabel(named(names[0].name, names[0].unit), fontsize=_TEXT - 1)
-    axes.set_ylabel(named(names[1].name, names[1].unit), fontsize=_TEXT - 1)
+    axes.set_xlabel(axis_label(names[0]), fontsize=_TEXT - 1)
+    axes.set_ylabel(axis_label(names[1]), fontsize=_TEXT - 1)
     for line in (axes.xaxis, axes.yaxis):
-        line.set_major_locator(MaxNLocator(3, steps=(1, 2.5, 5, 10)))
-    return _cells(axes, *ends, field if across == kept[1] else field.T, norm, colours, even=even)
+        line.set_major_locator(MaxNLocator(3, steps=TICK_STEPS))
+    image = _cells(axes, *ends, field if across == kept[1] else field.T, norm, colours, even=even)
+    axes.set_xlim(sorted(ends[0][[0, -1]]))
+    axes.set_ylim(sorted(ends[1][[0, -1]], reverse=not upwards(names[1], layout.meta.coordinates)))
+    return image
 
 
 def _cells(
@@ -167,12 +174,12 @@ def _space_time(
 ) -> ScalarMappable:
     axis = layout.meta.axes[0]
     times, unit = _times(layout, panel)
-    axes.set_xlabel(named(axis.name, axis.unit), fontsize=_TEXT - 1)
+    axes.set_xlabel(axis_label(axis), fontsize=_TEXT - 1)
     axes.set_ylabel("frame" if unit == "frame" else named("time", unit), fontsize=_TEXT - 1)
     for line in (axes.xaxis, axes.yaxis):
         line.set_major_locator(MaxNLocator(4))
     even = axis.grid != "uneven" and np.allclose(np.diff(times, 2), 0.0, atol=1e-3 * np.abs(np.diff(times)).min())
-    ends = _edges(axis, layout.space[0], panel.points[0]), _between(times)
+    ends = cell_ends(axis, layout.space[0], panel.points[0]), between(times)
     return _cells(axes, *ends, field, norm, colours, even=even)
 
 
@@ -187,7 +194,7 @@ def _lines(axes: Axes, layout: FileLayout, panel: Panel, field: np.ndarray, movi
         axes.plot(points, field[frame], color=colour, marker=marker, linewidth=1.2, label=plain(label))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e4e4e4", linewidth=0.7)
-    axes.set_xlabel(named(axis.name, axis.unit), fontsize=_TEXT - 1)
+    axes.set_xlabel(axis_label(axis), fontsize=_TEXT - 1)
     if len(chosen) > 1:
         axes.legend(fontsize=_TEXT - 3, frameon=False, handlelength=1.2)
 
@@ -202,43 +209,16 @@ def _times(layout: FileLayout, panel: Panel) -> tuple[np.ndarray, str]:
 def _limits(values: np.ndarray) -> tuple[float, float, str]:
     """(lowest, highest, colour map) of all that is drawn of a channel; never an empty interval."""
     finite = values[np.isfinite(values)]
-    if not finite.size:
-        return 0.0, 1.0, _FIELD_MAP
-    low, high = float(finite.min()), float(finite.max())
-    largest = max(abs(low), abs(high))
-    if high - low <= 1e-12 * largest or high == low:
-        # A constant field lies in the middle of the colours.
-        margin = 0.5 * largest or 1.0
-        return low - margin, high + margin, _FIELD_MAP
-    if min(-low, high) > 0.05 * largest:
-        return -largest, largest, _SIGNED_MAP
-    return low, high, _FIELD_MAP
-
-
-def _edges(axis: Axis, size: int, part: slice) -> np.ndarray:
-    """Ends of the cells around the grid points that are drawn."""
-    points = axis.coordinates(size)[part]
-    if len(points) == 1:
-        half = (axis.upper - axis.lower) / 2
-        return np.array([points[0] - half, points[0] + half])
-    return _between(points)
-
-
-def _between(points: np.ndarray) -> np.ndarray:
-    """The middles between points, and as far beyond the first and the last one."""
-    if len(points) == 1:
-        return np.array([points[0] - 0.5, points[0] + 0.5])
-    middles = (points[1:] + points[:-1]) / 2
-    return np.concatenate([[2 * points[0] - middles[0]], middles, [2 * points[-1] - middles[-1]]])
+    if finite.size and min(-finite.min(), finite.max()) > 0.05 * np.abs(finite).max():
+        return (*limits_of(finite, symmetric=True), _SIGNED_MAP)
+    return (*limits_of(finite), _FIELD_MAP)
 
 
 def _ratio(layout: FileLayout) -> float:
     """Height over width of the drawings."""
     if len(layout.space) == 1:
         return 0.9
-    first, second = layout.meta.axes[:2]
-    lengths = [abs(axis.upper - axis.lower) for axis in (first, second)]
-    if second.name == "x":
-        lengths.reverse()
-    equal = first.unit == second.unit and 1 / 4 <= lengths[1] / lengths[0] <= 4
-    return float(np.clip(lengths[1] / lengths[0], 0.35, 2.0)) if equal and len(layout.space) == 2 else 0.9
+    across, up = (layout.meta.axes[place] for place in across_and_up(*layout.meta.axes[:2]))
+    ratio = (up.upper - up.lower) / (across.upper - across.lower)
+    equal = across.unit == up.unit and 1 / 4 <= ratio <= 4
+    return float(np.clip(ratio, 0.35, 2.0)) if equal and len(layout.space) == 2 else 0.9

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from katops.data.layout import FileLayout
+from katops.drawing import plain
 
 # More points than a panel has pixels, and more frames than can be told apart, are thinned.
 _MOST_POINTS, _MOST_FRAMES = 512, 64
@@ -85,12 +86,3 @@ def _spread(layout: FileLayout, count: int) -> list[int]:
 def _frames(layout: FileLayout, sample: int, count: int) -> tuple[int, ...]:
     frames = int(layout.frames[sample])
     return tuple(np.unique(np.linspace(0, frames - 1, min(count, frames)).round().astype(int)).tolist())
-
-
-def named(name: str, unit: str) -> str:
-    return plain(f"{name} [{unit}]" if unit else name)
-
-
-def plain(text: str) -> str:
-    """A dollar sign is text, not mathematics."""
-    return text.replace("$", r"\$")

@@ -52,14 +52,14 @@ def render(inspection: Inspection, console: Console) -> None:
         console.print(_statistics(inspection))
     if inspection.attributes:
         console.print(_attributes(inspection.attributes))
-    for note in dict.fromkeys(note for layout in inspection.layouts for note in layout.notes):
+    for note in inspection.notes:
         console.print(f"[cyan]note:[/] {escape(note)}", soft_wrap=True)
     for warning in inspection.warnings:
         console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
     if inspection.yaml:
         console.print()
         if inspection.guessed:
-            console.print("The file does not say what its arrays mean; roles and axes below are guesses.")
+            console.print("The file does not say what its arrays mean; lines with # check are guesses.")
         if inspection.candidates:
             console.print("The file can be read in several ways; say which one is meant with data.format.")
         console.print(inspection.yaml, markup=False, highlight=False, soft_wrap=True)
@@ -117,13 +117,15 @@ def _table(title: str, *columns: str) -> Table:
 
 def _arrays(inspection: Inspection) -> Table:
     roles = "role (guess)" if inspection.guessed else "role"
-    names = ("path", "shape", "type", "storage", "size", roles, "read", "unit")
+    names = ("path", "shape", "type", "storage", "size", roles, "channel", "read", "unit")
     # What is used comes first: a file may hold thousands of arrays.
     rows = []
     for array in sorted(inspection.arrays, key=lambda array: not array.role)[:_MOST_ROWS]:
         shape = " x ".join(map(str, array.shape)) or "scalar"
         size = _bytes(array.bytes_stored)
-        rows.append((array.path, shape, array.dtype, array.storage, size, array.role, array.reading, array.unit))
+        channels = ", ".join(array.channels)
+        told = (array.path, shape, array.dtype, array.storage, size, array.role, channels, array.reading, array.unit)
+        rows.append(told)
     filled = [column for column in range(len(names)) if any(row[column] for row in rows)]
     table = _table("Arrays", *(names[column] for column in filled))
     table.padding = (0, 1, 0, 0)

@@ -12,7 +12,7 @@ import numpy as np
 
 from katops.data.reading.handles import Handles
 from katops.data.reading.ranges import Place, RangeReader
-from katops.data.reading.workers import Scratch, Workers
+from katops.data.reading.workers import Scratch, Workers, is_worth_sharing
 
 # A task is what a thread takes at a time: enough to be worth taking, so little that no thread waits long for another.
 _LEAST_TASK, _MOST_TASK = 2**20, 4 * 2**20
@@ -123,7 +123,9 @@ class ReadPlan:
         several = len(self._files) > 1
         order = np.lexsort((table[_OFFSET], table[_FILE])) if several else table[_OFFSET].argsort(kind="stable")
         table = table.take(order, axis=1)
-        portion = min(max(self._n_bytes // (_TASKS_PER_THREAD * self._threads), _LEAST_TASK), _MOST_TASK)
+        portion = self._n_bytes
+        if is_worth_sharing(self._n_bytes):
+            portion = min(max(self._n_bytes // (_TASKS_PER_THREAD * self._threads), _LEAST_TASK), _MOST_TASK)
         if self._n_bytes <= portion and not several:
             return [_Part(table)]
         labels = (table[_SIZE].cumsum() - table[_SIZE]) // portion

@@ -20,6 +20,11 @@ _WORTH_SHARING = 8 * 2**20
 _FASTER = 8
 
 
+def is_worth_sharing(n_bytes: int) -> bool:
+    """Whether reading so much is shared out among threads."""
+    return n_bytes >= _WORTH_SHARING
+
+
 class Workers:
     """Runs tasks in the calling thread and in up to ``size - 1`` others.
 
@@ -35,7 +40,7 @@ class Workers:
     def run(self, tasks: Iterable[Callable[[Scratch], None]], n_bytes: int) -> None:
         """Call every task once with the scratch memory of its thread; the first error is raised."""
         queue = deque(tasks)
-        threads = min(self.size, len(queue)) if n_bytes >= _WORTH_SHARING else 1
+        threads = min(self.size, len(queue)) if is_worth_sharing(n_bytes) else 1
         if threads <= 1:
             self._drain(queue)
             return

@@ -112,6 +112,7 @@ def _key(purpose: str, dataset: FieldDataset, indices: Sequence[int] | np.ndarra
         "channels": channels,
         "window": asdict(dataset.window),
         "resample": asdict(dataset.resample),
+        "condition": list(dataset.meta.condition),
         "dtype": str(dataset.dtype),
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())

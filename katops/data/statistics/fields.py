@@ -61,7 +61,8 @@ def field_statistics(
     if not dataset.layout.outputs:
         raise UserError(f"{dataset.layout.path} is described without outputs, so it cannot be trained on")
     windows = TouchedFrames(dataset, indices)
-    sides = {side: _Side(len(getattr(dataset.meta, side))) for side in ("inputs", "outputs", "constants")}
+    sides = {side: _Side(len(getattr(dataset.layout, side))) for side in ("inputs", "outputs", "constants")}
+    conditions = Moments(len(dataset.meta.condition))
     shape = (dataset.meta.steps_out, len(dataset.meta.outputs), *dataset.space)
     target_sum = torch.zeros((shape[0], prod(shape[1:])), dtype=torch.float64)
     done = 0
@@ -84,11 +85,15 @@ def field_statistics(
                 finished += len(part)
                 if progress is not None:
                     progress(done + finished * (block.stop - block.start) // total, len(windows))
+        # One number per window stands for all points of the channel that it becomes.
+        values = dataset.conditions(windows.files[block], windows.samples[block])
+        conditions.add(FieldMoments.of(values[..., None]))
         done = block.stop
     rows = {
-        side: entry.values.statistics([channel.name for channel in getattr(dataset.meta, side)], entry.increments)
+        side: entry.values.statistics([array.name for array in getattr(dataset.layout, side)], entry.increments)
         for side, entry in sides.items()
     }
+    rows["constants"] += conditions.statistics(dataset.meta.condition, Moments(0))
     return FieldStatistics(**rows, target_mean=(target_sum / len(windows)).view(shape).numpy(), count=len(windows))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from katops.data.layout import FileLayout
-from katops.errors import UserError
+from katops.errors import DataWarning, UserError
 from katops.files import atomic_path, write_text
 
 SUFFIX = ".katops-statistics"
@@ -73,7 +73,7 @@ class StatisticsStore:
                 failures.append(str(error))
             else:
                 return path
-        warnings.warn(f"statistics cannot be kept for the next run: {'; '.join(failures)}", stacklevel=2)
+        warnings.warn(f"statistics cannot be kept for the next run: {'; '.join(failures)}", DataWarning, stacklevel=2)
         return None
 
 
@@ -116,7 +116,8 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         warnings.warn(
             f"{path} cannot be used and is ignored ({error}); the data are read again and it is written anew",
-            stacklevel=4,
+            DataWarning,
+            stacklevel=1,  # Told from one place, Python says it once.
         )
         return {}
     return entries

@@ -155,7 +155,7 @@ def test_every_layout_gives_the_same_samples_bit_for_bit(save, trajectories, dim
     places = [(n, s) for n in range(n_samples) for s in range(0, n_frames - 3, 2)]
     assert len(data) == len(places)
     order = np.random.default_rng(0).permutation(len(places))
-    batch = data.__getitems__(order)
+    batch = data.read(order)
     for row, number in enumerate(order):
         sample, start = places[number]
         assert torch.equal(batch.x[row], torch.from_numpy(expected[sample, start : start + 2]))

@@ -1,0 +1,110 @@
+"""``katops generate``: the file, its data card and its picture; and the list of problems."""
+
+import inspect
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from rich.console import Console, Group
+from rich.table import Table
+
+from katops.errors import UserError, did_you_mean
+from katops.generators import create_problem
+from katops.generators.parts import Part
+from katops.generators.writer import available_cores, write
+from katops.progress import bar
+from katops.registry import PROBLEMS
+
+
+class Request(NamedTuple):
+    """The options of the command, see ``katops generate --help``."""
+
+    problem: str
+    output: Path
+    samples: int
+    seed: int
+    workers: int | None
+    shard: str | None
+    layout: str
+    card: bool
+    plot: bool
+    overwrite: bool
+
+
+def listing(pattern: str = "") -> Group:
+    """A table of the problems, and one of their options with defaults.
+
+    Args:
+        pattern: shell pattern of names, "" for all.
+
+    Raises:
+        UserError: no problem matches.
+    """
+    names = PROBLEMS.names(pattern or "*")
+    if not names:
+        raise UserError(f"no problem matches {pattern!r}{did_you_mean(pattern, PROBLEMS.names())}")
+    problems = Table("problem", "what it is", "paper", box=None, header_style="bold")
+    options = Table("problem", "options and their defaults", box=None, header_style="bold")
+    for name in names:
+        record = PROBLEMS[name]
+        parameters = inspect.signature(record.factory).parameters.values()
+        problems.add_row(name, record.summary, record.paper)
+        options.add_row(name, ", ".join(f"{parameter.name} {parameter.default}" for parameter in parameters))
+    return Group(problems, "", options)
+
+
+def run(request: Request, options: dict[str, Any], console: Console) -> Path:
+    """Make what is asked for and say where it is.
+
+    Args:
+        request: the options of the command.
+        options: those of the problem.
+        console: to write to.
+
+    Raises:
+        UserError: see :func:`katops.generators.writer.write`.
+    """
+    part = Part.parse(request.shard) if request.shard is not None else Part()
+    problem = create_problem(request.problem, **options)
+    indices = part.indices(request.samples)
+    there = part.path(request.output).exists() and not request.overwrite
+    workers = request.workers or available_cores()
+    with bar(console, f"generating {request.problem}") as show:
+        found: list[int] = []
+
+        def progress(done: int, total: int) -> None:
+            found.append(done)
+            show(done, total)
+
+        began = perf_counter()
+        path = write(
+            problem,
+            request.samples,
+            request.seed,
+            request.output,
+            workers,
+            progress=progress,
+            overwrite=request.overwrite,
+            part=part,
+            layout=request.layout,
+        )
+        seconds = perf_counter() - began
+    already = ", already complete" if there else ""
+    console.print(f"{path}: {len(indices)} samples of {request.problem}{already}", soft_wrap=True)
+    picture = _draw(path, problem, request.layout, console) if request.plot else None
+    if request.card:
+        from katops.generators.card import Cost, write_card
+
+        cost = Cost(len(indices) - found[0], seconds, workers)
+        card = write_card(path, problem, cost, request.layout, picture)
+        console.print(f"card    {card}", soft_wrap=True)
+    return path
+
+
+def _draw(path: Path, problem: Any, layout: str, console: Console) -> Path:
+    from katops.data.inspection.plot import plot
+    from katops.generators.card import layout_of
+
+    picture = plot(layout_of(path, problem, layout), path.with_suffix(".png"))
+    console.print(f"picture {picture}", soft_wrap=True)
+    return picture

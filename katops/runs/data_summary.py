@@ -1,0 +1,67 @@
+"""What a training reads, said before it begins."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from katops.fields import Channel
+from katops.training.data import HeldOut, RunData
+
+
+def data_lines(data: RunData) -> list[str]:
+    """Channels, and how many samples (trajectories) and windows each part has."""
+    meta, dataset, split = data.meta, data.dataset, data.split
+    channels = f"{_named(meta.inputs)} -> {_named(meta.outputs)}"
+    if meta.constants:
+        channels += f", given {_named(meta.constants)}"
+    if dataset.layout.time_dependent:
+        channels += f", {_frames(meta.steps_in)} -> {_frames(meta.steps_out)}"
+    grid = " x ".join(map(str, dataset.space))
+    lines = [f"fields  {channels}, on {grid} points", f"train   {_counted(split.train, data.train_windows)}"]
+    own = data.tests[0].dataset is dataset
+    if data.validation is None:
+        lines.append("validation  none: the weights of the last epoch are kept")
+    else:
+        lines.append(f"validation  {_part(data.validation, data, split.validation)}")
+    lines += [f"test    {_part(test, data, split.test)}" for test in data.tests]
+    unused = dataset.n_samples - len(split.train)
+    unused -= len(split.validation) if data.validation is not None and data.validation.dataset is dataset else 0
+    unused -= len(split.test) if own else 0
+    if unused:
+        lines.append(f"unused  {unused} of the {dataset.n_samples} samples of the training file")
+    return lines
+
+
+def unseen_parameters(data: RunData) -> list[str]:
+    """A sentence where samples differ in a parameter that the model is not given."""
+    dataset = data.dataset
+    values = np.concatenate([layout.parameters for layout in dataset.layouts])[data.split.train]
+    names = [
+        channel.name
+        for column, channel in enumerate(data.meta.parameters)
+        if channel.name not in data.meta.condition and len(np.unique(values[:, column])) > 1
+    ]
+    if not names:
+        return []
+    listed = ", ".join(names)
+    return [f"the samples differ in {listed}, which the model is not told; data.condition: [{listed}] gives it to it"]
+
+
+def _part(held_out: HeldOut, data: RunData, samples: np.ndarray) -> str:
+    if held_out.dataset is data.dataset:
+        return _counted(samples, held_out.windows)
+    return f"{_counted(range(held_out.dataset.n_samples), held_out.windows)} of {held_out.path}"
+
+
+def _counted(samples: Sequence[int] | np.ndarray, windows: np.ndarray) -> str:
+    if len(samples) == len(windows):
+        return f"{len(samples):,} samples"
+    return f"{len(samples):,} samples with {len(windows):,} windows"
+
+
+def _named(channels: Sequence[Channel]) -> str:
+    return ", ".join(f"{channel.name} [{channel.unit}]" if channel.unit else channel.name for channel in channels)
+
+
+def _frames(steps: int) -> str:
+    return f"{steps} frame" if steps == 1 else f"{steps} frames"
