@@ -190,10 +190,18 @@ def _problem_options(arguments: list[str]) -> dict[str, Any]:
                 raise UserError(f"the option {key} needs a value")
             value = rest.pop(0)
         try:
-            options[name.replace("-", "_")] = yaml.safe_load(value)
+            options[name.replace("-", "_")] = _number_or(yaml.safe_load(value))
         except yaml.YAMLError:
             raise UserError(f"the value of {key} cannot be read: {value!r}") from None
     return options
+
+
+def _number_or(value: Any) -> Any:
+    """``1e-2``, which is text to YAML 1.1, as the number that it is; anything else as it is."""
+    try:
+        return float(value) if isinstance(value, str) and value[-1:].isdigit() else value
+    except ValueError:
+        return value
 
 
 Names = Annotated[str | None, typer.Option(metavar="A,B", help="Names, separated by commas.")]

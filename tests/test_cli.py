@@ -147,6 +147,7 @@ def test_generate_makes_the_file_and_says_when_it_is_there_already(tmp_path: Pat
         (("generate", "darcy", "--samples", 2, "--resolution", 3, "-o", "x.h5"), "resolution"),
         (("generate", "darcy", "--samples", 2, "--resolutoin", 8, "-o", "x.h5"), "did you mean 'resolution'"),
         (("generate", "darcy", "--samples", 2, "--variant", "-o", "x.h5"), "needs a value"),
+        (("generate", "darcy", "--samples", 2, "--source", "1e-9", "-o", "x.h5"), "source 1e-09 is out of range"),
         (("generate", "drcy", "--samples", 2, "-o", "x.h5"), "did you mean 'darcy'"),
         (("inspect", "nothing.h5"), "nothing.h5"),
         (("evaluate", "nothing", "nothing.h5"), "no model file"),

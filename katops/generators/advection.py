@@ -55,6 +55,8 @@ class Advection:
         UserError: an argument is of the wrong type, out of its range or unknown.
     """
 
+    variants = tuple(VARIANTS)
+
     def __init__(
         self,
         resolution: int = 256,

@@ -68,6 +68,8 @@ class AllenCahn:
         UserError: an argument is of the wrong type, out of its range or unknown.
     """
 
+    variants = tuple(VARIANTS)
+
     def __init__(
         self, resolution: int = 128, variant: str = "fitted", native_resolution: int = 128, device: str = "cpu"
     ) -> None:

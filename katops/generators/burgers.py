@@ -98,6 +98,8 @@ class Burgers:
         UserError: an argument is of the wrong type, out of its range or unknown, or does not belong to the variant.
     """
 
+    variants = tuple(VARIANTS)
+
     def __init__(
         self,
         resolution: int = 256,

@@ -43,12 +43,12 @@ def listing(pattern: str = "") -> Group:
     names = PROBLEMS.names(pattern or "*")
     if not names:
         raise UserError(f"no problem matches {pattern!r}{did_you_mean(pattern, PROBLEMS.names())}")
-    problems = Table("problem", "what it is", "paper", box=None, header_style="bold")
+    problems = Table("problem", "what it is", "variants", "paper", box=None, header_style="bold")
     options = Table("problem", "options and their defaults", box=None, header_style="bold")
     for name in names:
         record = PROBLEMS[name]
         parameters = inspect.signature(record.factory).parameters.values()
-        problems.add_row(name, record.summary, record.paper)
+        problems.add_row(name, record.summary, ", ".join(getattr(record.factory, "variants", ())), record.paper)
         options.add_row(name, ", ".join(f"{parameter.name} {parameter.default}" for parameter in parameters))
     return Group(problems, "", options)
 
@@ -65,6 +65,9 @@ def run(request: Request, options: dict[str, Any], console: Console) -> Path:
         UserError: see :func:`katops.generators.writer.write`.
     """
     part = Part.parse(request.shard) if request.shard is not None else Part()
+    for wanted, suffix in ((request.card, ".md"), (request.plot, ".png")):
+        if wanted and request.output.suffix == suffix:
+            raise UserError(f"{str(request.output)!r} is where the {suffix} file goes; give the data another suffix")
     problem = create_problem(request.problem, **options)
     indices = part.indices(request.samples)
     there = part.path(request.output).exists() and not request.overwrite

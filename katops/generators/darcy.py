@@ -118,6 +118,8 @@ class Darcy:
         UserError: an argument is of the wrong type, out of its range or unknown.
     """
 
+    variants = tuple(VARIANTS)
+
     def __init__(
         self,
         resolution: int = 64,

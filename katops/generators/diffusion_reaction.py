@@ -58,6 +58,8 @@ class DiffusionReaction:
     Source: Takamoto et al., "PDEBench", NeurIPS 2022, appendix D.
     """
 
+    variants = tuple(VARIANTS)
+
     def __init__(
         self,
         resolution: int = 64,

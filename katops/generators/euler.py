@@ -140,6 +140,8 @@ class Euler:
         UserError: an argument is of the wrong type, out of its range or unknown.
     """
 
+    variants = tuple(VARIANTS)
+
     def __init__(
         self,
         resolution: int = 64,

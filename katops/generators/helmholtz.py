@@ -107,6 +107,8 @@ class Helmholtz:
         UserError: an argument is of the wrong type, out of its range or unknown.
     """
 
+    variants = tuple(VARIANTS)
+
     def __init__(self, resolution: int | None = None, variant: str = "poseidon", max_abs: float | None = None) -> None:
         self.variant = known("helmholtz", "variant", variant, VARIANTS)
         self.published = VARIANTS[variant]

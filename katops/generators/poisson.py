@@ -62,6 +62,8 @@ class Poisson:
         UserError: an argument is of the wrong type, out of its range or unknown.
     """
 
+    variants = tuple(VARIANTS)
+
     def __init__(self, resolution: int = 128, variant: str = "mass", scheme: str = "compact") -> None:
         self.resolution = whole_number("poisson", "resolution", resolution, RESOLUTIONS)
         self.variant = known("poisson", "variant", variant, VARIANTS)

@@ -1,7 +1,7 @@
 """What a problem must offer so that :func:`katops.generators.writer.write` can turn it into a file."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class Problem(Protocol):
     """A partial differential equation with random data, of which samples are drawn and solved.
 
     Attributes:
+        variants: values of the option ``variant``, the published recipes.
         meta: name, channels, axes and parameters.
         fields: the channels in the order of storage.
         times: the (T,) times of the frames, or ``None`` for a steady problem.
@@ -37,6 +38,7 @@ class Problem(Protocol):
             ``solver_tolerance``, ``scheme``, ``native_resolution``, ``downsampling`` and ``grid``.
     """
 
+    variants: ClassVar[tuple[str, ...]]
     meta: FieldMeta
     fields: Mapping[str, StoredField]
     times: np.ndarray | None

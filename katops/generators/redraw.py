@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from katops.errors import UserError
 from katops.generators.problem import Samples
 
-MAX_REDRAWS = 20
+MAX_DRAWS = 20
 
 Attempt = Callable[[np.ndarray, np.ndarray], tuple[Samples, np.ndarray]]
 """``attempt(indices, redraws)`` -> the samples and (n,) bool, which of them may be stored."""
@@ -24,7 +25,7 @@ def accepted_samples(problem: str, indices: Sequence[int], attempt: Attempt) -> 
         attempt: draws and solves (n,) ``indices`` with (n,) ``redraws``.
 
     Raises:
-        RuntimeError: a sample was refused 20 times in a row.
+        UserError: a sample was refused 20 times in a row: the options leave too few.
     """
     indices = np.asarray(indices, dtype=np.int64)
     redraws = np.zeros(len(indices), dtype=np.int64)
@@ -40,8 +41,9 @@ def accepted_samples(problem: str, indices: Sequence[int], attempt: Attempt) -> 
                 target[name][open_samples[good]] = values[good]
         open_samples = open_samples[~good]
         redraws[open_samples] += 1
-        if (redraws > MAX_REDRAWS).any():
-            raise RuntimeError(f"{problem}: {MAX_REDRAWS} draws of sample {indices[open_samples[0]]} were refused")
+        if (redraws >= MAX_DRAWS).any():
+            sample = indices[redraws.argmax()]
+            raise UserError(f"{problem}: {MAX_DRAWS} draws of sample {sample} were refused; change the options")
     if found is None:
         raise ValueError("no samples were asked for")
     found.quality["rejected"] = redraws.astype(np.float64)

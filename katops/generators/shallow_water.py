@@ -60,6 +60,8 @@ class ShallowWater:
         UserError: an argument is of the wrong type, out of its range or unknown.
     """
 
+    variants = tuple(VARIANTS)
+
     def __init__(
         self,
         resolution: int = 64,

@@ -10,6 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import torch
 
 from katops.errors import UserError
 from katops.files import atomic_path
@@ -73,14 +74,17 @@ def write(
     shard_size = None if shard_size is None else _whole_number("shard_size", shard_size, 1)
     part = part or Part()
     export = export_to(layout, problem)
+    for output in (Path(path), part.path(path)):
+        if output.is_dir():
+            example = str(output / "data.h5")
+            raise UserError(f"{str(output)!r} is a folder; give the name of a file in it, such as {example!r}")
     path = part.path(path)
-    if path.is_dir():
-        raise UserError(f"{str(path)!r} is a folder; give the name of a file in it, such as {str(path / 'data.h5')!r}")
     provenance = _provenance(problem, part.indices(samples), seed, layout)
     samples = provenance["samples"]
     folder = ShardFolder(path)
     leftover = folder.manifest()
-    if _is_there(path, provenance, overwrite):
+    told = _is_there(path, provenance, overwrite)
+    if told:
         if progress:
             progress(samples, samples)
         if leftover is None or _differences(leftover, provenance):
@@ -93,6 +97,8 @@ def write(
                 _assemble(problem, provenance, manifest, folder, export)
             except UserError as error:
                 raise UserError(f"{error}; the finished shards are kept, the same command goes on from them") from error
+        elif progress and not told:
+            progress(samples, samples)
         folder.remove()
     return path
 
@@ -202,7 +208,8 @@ def _generate(
     """Make the shards that are missing.
 
     Threads, not processes: nearly all time goes into sine transforms and array arithmetic that release the interpreter
-    lock, and a thread needs no second import and no copy of its results.
+    lock, and a thread needs no second import and no copy of its results. They share the cores: torch in each of them
+    with a thread for every core of the machine would wait for one another most of the time.
     """
     ranges = _shard_ranges(manifest)
     missing = [number for number in range(len(ranges)) if not folder.shard(number).exists()]
@@ -216,7 +223,9 @@ def _generate(
 
     if progress:
         progress(done, manifest["samples"])
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="katops-generate")
+    before = torch.get_num_threads()
+    share = max(1, min(before, available_cores() // max(1, min(workers, len(missing)))))
+    executor = ThreadPoolExecutor(workers, "katops-generate", initializer=torch.set_num_threads, initargs=(share,))
     try:
         for finished in as_completed([executor.submit(make, number) for number in missing]):
             done += finished.result()
@@ -224,6 +233,7 @@ def _generate(
                 progress(done, manifest["samples"])
     finally:  # also after Ctrl-C: what runs is finished and kept, what waits is dropped
         executor.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
 
 
 def _check(block: Samples, problem: Problem, n: int) -> None:

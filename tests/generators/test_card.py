@@ -78,6 +78,14 @@ def test_the_command_writes_card_and_picture_beside_the_file(tmp_path):
     assert "for each of 2 samples" in text
 
 
+@pytest.mark.parametrize(("option", "name"), [("--card", "data.md"), ("--plot", "data.png")])
+def test_card_and_picture_do_not_replace_the_data(tmp_path, option, name):
+    arguments = ["generate", "darcy", "--samples", "2", "--resolution", "8", option, "-o", str(tmp_path / name)]
+    result = CliRunner().invoke(app, arguments)
+    assert "give the data another suffix" in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_list_names_every_problem_and_its_options():
     result = CliRunner().invoke(app, ["generate", "--list"], env={"COLUMNS": "200"})
     assert result.exit_code == 0

@@ -139,8 +139,11 @@ def test_a_failed_sample_is_drawn_again_and_counted(monkeypatch):
 
 def test_a_solver_that_never_succeeds_ends_in_an_error(monkeypatch):
     monkeypatch.setattr(darcy, "RESIDUAL_LIMIT", 0.0)
-    with pytest.raises(RuntimeError, match="20 draws of sample 0 were refused"):
+    solve, calls = darcy.solve_diffusion, []
+    monkeypatch.setattr(darcy, "solve_diffusion", lambda *arguments: calls.append(1) or solve(*arguments))
+    with pytest.raises(UserError, match="20 draws of sample 0 were refused"):
         Darcy(8).samples(0, [0])
+    assert len(calls) == 20
 
 
 def test_the_description_survives_json():

@@ -232,3 +232,12 @@ def test_a_layout_that_does_not_fit_is_told_before_anything_is_made(layout, mess
     with pytest.raises(UserError, match=message):
         write(CASES["well wave"][0], 3, 0, tmp_path / "x", layout=layout)
     assert not list(tmp_path.iterdir())
+
+
+def test_pdegym_has_no_richtmyer_meshkov_instability_without_a_tracer(tmp_path):
+    """The published array is another one, from time 0 to 2; under the name of the others it would end at 1."""
+    bare = Numbers("euler", moving=FLUID, gamma=1.4, variant="richtmyer_meshkov")
+    with pytest.raises(UserError, match=r"no place for euler \(richtmyer_meshkov: density"):
+        write(bare, 2, 0, tmp_path / "x", layout="pdegym")
+    traced = Numbers("euler", moving=(*FLUID, "tracer"), gamma=1.4, variant="richtmyer_meshkov")
+    assert describe(write(traced, 2, 0, tmp_path / "x.nc", layout="pdegym")).meta.name == "pdegym_richtmyer_meshkov"

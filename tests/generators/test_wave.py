@@ -54,6 +54,21 @@ def test_a_circular_wave_converges_with_the_order_of_the_scheme(scheme, order):
     assert np.log(errors[0] / errors[1]) / np.log(61 / 31) == pytest.approx(order, abs=0.35)
 
 
+@pytest.mark.parametrize(("scheme", "order"), [("leapfrog", 2.0), ("fourth_order", 4.0)])
+def test_a_plane_pulse_parts_into_two_as_d_alembert_says(scheme, order):
+    """u(x, t) = (f(x - t) + f(x + t)) / 2, along the middle row, which the walls have not reached."""
+    time, errors = 0.2, []
+    for size in (40, 80):
+        points = torch.as_tensor((np.arange(size) + 0.5) / size)
+        start = torch.exp(-((points - 0.5) ** 2) / (2 * 0.06**2))[:, None].expand(size, size).contiguous()
+        ones = torch.ones(1, size, size, dtype=torch.float64)
+        found = propagate(start[None], ones, 1 / size, (time, 2, int(time * size / 0.5)), reflecting(), scheme)[1, 0]
+        exact = sum(torch.exp(-((points - 0.5 + way) ** 2) / (2 * 0.06**2)) for way in (time, -time)) / 2
+        near = (points - 0.5).abs() < 0.35  # no farther: the ends of the square are walls, too
+        errors.append((found[:, size // 2] - exact)[near].abs().max().item())
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.35)
+
+
 def test_a_standing_wave_between_walls_converges_with_order_two():
     errors = []
     for cells in (16, 32):

@@ -1,7 +1,11 @@
-"""Several processes and one file."""
+"""Several processes and one file, several threads and the cores."""
 
 import os
 
+import pytest
+import torch
+
+from katops.generators import Darcy, writer
 from katops.generators.shards import ShardFolder
 from katops.generators.writer import is_complete, write
 
@@ -62,3 +66,20 @@ def test_files_of_others_in_the_folder_of_shards_are_not_removed(problem, output
     (folder.path / "notes.txt").write_text("mine")
     write(problem, 2, 0, output)
     assert os.listdir(folder.path) == ["notes.txt"]
+
+
+@pytest.mark.parametrize(("workers", "samples", "share"), [(2, 8, 2), (16, 8, 1), (4, 2, 4), (1, 8, 4)])
+def test_workers_share_the_cores_with_the_threads_of_torch(output, monkeypatch, workers, samples, share):
+    class Counting(Darcy):
+        def samples(self, seed, indices):
+            counted.add(torch.get_num_threads())
+            return super().samples(seed, indices)
+
+    counted, before = set(), torch.get_num_threads()
+    monkeypatch.setattr(writer, "available_cores", lambda: 4)
+    try:
+        torch.set_num_threads(4)
+        write(Counting(8), samples, 0, output, workers=workers, shard_size=2)
+        assert (counted, torch.get_num_threads()) == ({share}, 4)
+    finally:
+        torch.set_num_threads(before)

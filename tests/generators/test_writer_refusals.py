@@ -7,6 +7,7 @@ import pytest
 
 from katops.errors import UserError
 from katops.generators import Darcy
+from katops.generators.parts import Part
 from katops.generators.shards import ShardFolder
 from katops.generators.writer import is_complete, write
 
@@ -74,6 +75,9 @@ def test_the_largest_seed_is_stored_and_recognised(problem, output):
 def test_a_folder_is_no_output(problem, tmp_path):
     with pytest.raises(UserError, match=r"is a folder; give the name of a file in it, such as .*data\.h5"):
         write(problem, 2, 0, tmp_path, overwrite=True)
+    with pytest.raises(UserError, match="is a folder; give the name of a file in it"):
+        write(problem, 2, 0, tmp_path, part=Part(1, 2))
+    assert not list(tmp_path.parent.glob(f"{tmp_path.name}-1-of-2*"))
 
 
 def test_a_file_in_the_place_of_the_folder_is_told(problem, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from katops.errors import UserError
-from katops.generators import Darcy
+from katops.generators import Darcy, writer
 from katops.generators.shards import ShardFolder
 from katops.generators.writer import is_complete, write
 
@@ -39,6 +39,19 @@ def test_a_complete_file_is_left_alone(problem, output):
     assert not is_complete(problem, 6, 0, output)
     assert not is_complete(problem, 5, 1, output)
     assert not is_complete(Darcy(8, "rough"), 5, 0, output)
+
+
+def test_a_file_that_another_process_finished_in_between_is_told_as_complete(problem, output, monkeypatch):
+    write(problem, 5, seed=0, path=output)
+    found, calls = [], []
+
+    def not_at_first(*arguments, look=writer._is_there):
+        found.append(look(*arguments))
+        return len(found) > 1 and found[-1]
+
+    monkeypatch.setattr(writer, "_is_there", not_at_first)
+    write(problem, 5, seed=0, path=output, progress=lambda *call: calls.append(call))
+    assert calls == [(5, 5)]
 
 
 def test_generation_killed_in_the_middle_continues_to_the_same_file(problem, tmp_path, start, contents):

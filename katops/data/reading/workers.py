@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 _FEWEST, _MOST = 2, 8
-# About a millisecond from the page cache. Less is not worth waiting for a thread that is not given a processor at once.
-_WORTH_SHARING = 8 * 2**20
+# Half a millisecond from the page cache. Less is not worth waiting for a thread that is not given a processor at once.
+_WORTH_SHARING = 4 * 2**20
 
 # Looking at memory is about so many times as fast as reading a file.
 _FASTER = 8
