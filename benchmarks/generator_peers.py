@@ -69,7 +69,7 @@ def navier_stokes_katops(w: np.ndarray, step: float) -> np.ndarray:
     k1, k2 = wave_numbers(waves, _POINTS)
     damping = _VISCOSITY * 4 * np.pi**2 * (k1**2 + k2**2)
     flow = SpectralFlow(waves, _POINTS, damping, None, torch.device("cpu"))
-    advance = IntegratingFactorRK4(np.inf, step)
+    advance = IntegratingFactorRK4(np.inf, np.inf, step)
 
     def solve(part: np.ndarray) -> np.ndarray:
         with torch.no_grad():

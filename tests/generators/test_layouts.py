@@ -12,6 +12,7 @@ from katops.data.sample_blocks import SampleBlocks
 from katops.data.writing import StoredField
 from katops.errors import UserError
 from katops.fields import Axis, Channel, FieldMeta
+from katops.generators import create_problem
 from katops.generators.layouts import fno
 from katops.generators.problem import Samples
 from katops.generators.writer import is_complete, write
@@ -60,7 +61,7 @@ CASES = {
     "pdebench darcy": (Numbers("darcy", steady=("coefficient", "pressure"), sides=("dirichlet",) * 2), "pdebench", {}),
     "pdebench advection": (Numbers("advection", moving=("u",), space=(16,), beta=0.4), "pdebench", {}),
     "pdebench burgers": (Numbers("burgers", moving=("u",), space=(16,), viscosity=0.01), "pdebench", {}),
-    "pdebench euler": (Numbers("euler", moving=FLUID), "pdebench", {"boundary": "periodic"}),
+    "pdebench euler": (Numbers("euler", moving=FLUID), "pdebench", {}),
     "pdebench reaction": (
         Numbers("diffusion_reaction", moving=("u", "v"), sides=("neumann",) * 2, **REACTION),
         "pdebench",
@@ -81,7 +82,7 @@ CASES = {
     "well darcy": (
         Numbers("darcy", steady=("coefficient", "pressure"), sides=("wall",) * 2),
         "well",
-        {"inputs": ["coefficient"], "outputs": ["pressure"]},
+        {},
     ),
     "pdegym incompressible": (Numbers("navier_stokes", moving=FLUID[1:3]), "pdegym", {}),
     "pdegym tracer": (Numbers("navier_stokes", moving=(*FLUID[1:3], "tracer")), "pdegym", {}),
@@ -107,10 +108,10 @@ CASES = {
     "fno darcy": (
         Numbers("darcy", steady=("coefficient", "pressure"), sides=("dirichlet",) * 2),
         "fno",
-        {"grid": "cell_centres"},
+        {},
     ),
-    "fno burgers": (Numbers("burgers", steady=("u0", "u1"), space=(16,)), "fno", {"grid": "cell_centres"}),
-    "fno vorticity": (Numbers("navier_stokes", moving=("vorticity",)), "fno", {"grid": "cell_centres"}),
+    "fno burgers": (Numbers("burgers", steady=("u0", "u1"), space=(16,)), "fno", {}),
+    "fno vorticity": (Numbers("navier_stokes", moving=("vorticity",)), "fno", {}),
 }
 
 
@@ -145,16 +146,61 @@ def test_what_is_written_is_recognised_and_read_back_to_the_bit(case, tmp_path):
     for name, values in wanted.items():
         assert any(np.array_equal(values, other) for other in found.values()), name
     for axis, ours in zip(described.meta.axes, (problem.meta.axes[place] for place in order), strict=True):
-        assert (axis.grid, axis.lower, axis.upper, axis.boundary) == ("cell_centres", 0.0, 1.0, ours.boundary)
-    if described.times is not None and described.meta.time_step != 1.0:
+        assert axis == ours
+    if described.times is not None:
         times = problem.times[1:] if case == "fno vorticity" else problem.times
-        span = described.times[-1] - described.times[0]
-        np.testing.assert_allclose(
-            (described.times - described.times[0]) / span, (times - times[0]) / (times[-1] - times[0]), atol=1e-6
-        )
+        np.testing.assert_allclose(described.times, times, rtol=1e-12)
     for name, values in expected.parameters.items():
         stored = dict(zip([c.name for c in described.meta.parameters], described.parameters.T, strict=True))
         np.testing.assert_allclose(stored[{"b": "boundary_value"}.get(name, name)], values, rtol=1e-6)
+
+
+REAL = [
+    ("darcy", {"resolution": 16}, "fno"),
+    ("darcy", {"resolution": 16}, "pdebench"),
+    ("darcy", {"resolution": 16}, "well"),
+    ("poisson", {"resolution": 16}, "pdegym"),
+    ("helmholtz", {"resolution": 16}, "pdegym"),
+    ("advection", {"resolution": 32}, "pdebench"),
+    ("burgers", {"resolution": 32}, "fno"),
+    ("allen_cahn", {"resolution": 32}, "pdegym"),
+    ("wave", {"resolution": 32}, "pdegym"),
+    ("wave", {"resolution": 32}, "well"),
+    ("shallow_water", {"resolution": 16}, "pdebench"),
+    ("navier_stokes", {"resolution": 32, "variant": "gaussians"}, "pdegym"),
+    ("navier_stokes", {"resolution": 32, "variant": "fno_1e-3", "final_time": 5}, "fno"),
+    ("euler", {"resolution": 16}, "pdegym"),
+    ("euler", {"resolution": 16}, "pdebench"),
+    ("euler", {"resolution": 16}, "well"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "layout"), REAL, ids=[f"{row[0]}-{row[2]}" for row in REAL])
+def test_exported_files_keep_the_grid_the_boundary_and_the_times_of_their_problem(name, options, layout, tmp_path):
+    problem = create_problem(name, **options)
+    described = describe(write(problem, 2, seed=0, path=tmp_path / "data.out", layout=layout))
+    assert {axis.name: axis for axis in described.meta.axes} == {axis.name: axis for axis in problem.meta.axes}
+    assert described.meta.licence == ""
+    assert described.meta.time_unit == problem.meta.time_unit
+    if problem.times is not None:
+        np.testing.assert_allclose(described.times, problem.times[len(problem.times) - len(described.times) :])
+
+
+def test_what_the_configuration_states_is_preferred_to_the_provenance(tmp_path):
+    problem = create_problem("euler", resolution=16)
+    path = write(problem, 2, seed=0, path=tmp_path / "gas.nc", layout="pdegym")
+    described = describe(path, boundary="open", grid="periodic_nodes", domain=((0, 2), (0, 2)), time_step=0.5)
+    assert described.meta.axes[0] == Axis("x", "periodic_nodes", 0.0, 2.0, ("open", "open"))
+    np.testing.assert_allclose(np.diff(described.times), 0.5)
+
+
+def test_damaged_provenance_is_refused(tmp_path):
+    path = write(CASES["pdegym gas"][0], 2, 0, tmp_path / "gas.nc", layout="pdegym")
+    for damaged in ("{", '{"axes": [{"name": "x", "grid": "sphere"}]}', '{"axes": 3}'):
+        with h5py.File(path, "r+") as file:
+            file.attrs["katops_provenance"] = damaged
+        with pytest.raises(UserError, match="katops_provenance is damaged"):
+            describe(path)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -207,7 +253,7 @@ def test_small_matlab_files_are_version_5_and_large_ones_version_7_3(tmp_path, m
     np.testing.assert_array_equal(small["a"], expected[..., 0])
     np.testing.assert_array_equal(small["u"], expected[..., 1:])
     np.testing.assert_allclose(small["t"], np.linspace(0, 1, FRAMES)[None, 1:])
-    assert json.loads(small["katops_provenance"].item())["seed"] == 0
+    assert json.loads(small["katops_provenance"].tobytes())["seed"] == 0
     monkeypatch.setattr(fno, "MATLAB5_BYTES", 1)
     large = write(problem, 3, 0, tmp_path / "large.mat", layout="fno")
     assert large.read_bytes()[:10] == b"MATLAB 7.3"

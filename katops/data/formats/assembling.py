@@ -10,6 +10,7 @@ import numpy as np
 
 from katops.data.formats.coordinates import even_step
 from katops.data.formats.names import in_order, select
+from katops.data.formats.provenance import restated
 from katops.data.layout import ChannelArray, FileLayout, Statement, check_array, check_roles, restate_axes
 from katops.data.storage import StoredTree
 from katops.errors import UserError, did_you_mean
@@ -61,6 +62,8 @@ class Draft:
 def finish(tree: StoredTree, statement: Statement, draft: Draft) -> FileLayout:
     """The layout of a file whose channels are known, with the configuration's choices made.
 
+    A file that katops exported into a published layout has the axes and times of its provenance.
+
     Inputs and outputs default to the channels that change in time; those that do not become constants, unless they are
     stated as inputs or the problem is steady.
 
@@ -73,6 +76,7 @@ def finish(tree: StoredTree, statement: Statement, draft: Draft) -> FileLayout:
             f"arrays yourself"
         )
     _check_axis_names(tree, statement, draft.axes)
+    draft = restated(tree, draft)
     inputs = _chosen(tree, "inputs", statement, draft)
     outputs = _chosen(tree, "outputs", statement, draft)
     check_roles(tree.path, inputs, outputs)

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.io import savemat
 
+from katops.data.formats.provenance import NAME
 from katops.data.writing import hdf5_file
-from katops.generators.layouts.provenance import NAME, provenance_text
+from katops.generators.layouts.provenance import provenance_bytes, provenance_text
 from katops.generators.layouts.source import Source, Writer, has, no_place
 from katops.generators.problem import Problem
 
@@ -99,7 +100,7 @@ def _write_matlab5(
             values[part] = block
         contents[variable.name] = values
     with open(path, "wb") as stream:
-        savemat(stream, {**contents, NAME: provenance_text(source)})
+        savemat(stream, {**contents, NAME: provenance_bytes(source)})
         stream.seek(0)  # scipy writes the date into the first bytes
         stream.write(_header("5.0").ljust(116))
 

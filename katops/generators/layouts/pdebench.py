@@ -13,8 +13,9 @@ import h5py
 import numpy as np
 import yaml
 
+from katops.data.formats.provenance import NAME
 from katops.data.writing import hdf5_file
-from katops.generators.layouts.provenance import NAME, provenance_text
+from katops.generators.layouts.provenance import provenance_text
 from katops.generators.layouts.source import Source, Writer, has, no_place
 from katops.generators.problem import Problem
 

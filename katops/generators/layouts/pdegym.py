@@ -10,8 +10,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from katops.data.formats.provenance import NAME
 from katops.data.writing import hdf5_file
-from katops.generators.layouts.provenance import NAME, provenance_text
+from katops.generators.layouts.provenance import provenance_text
 from katops.generators.layouts.source import Source, Writer, has, no_place
 from katops.generators.problem import Problem
 

@@ -1,4 +1,4 @@
-"""The recipe of exported files: the root attributes of katops' own layout, as JSON under one name."""
+"""The recipe of exported files: the root attributes of katops' own layout and what else its readers need, as JSON."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,19 @@ import h5py
 import numpy as np
 from scipy.io import loadmat
 
+from katops.data.formats.provenance import NAME, grid_times_and_roles
 from katops.generators.layouts.source import Source
-
-NAME = "katops_provenance"
 
 
 def provenance_text(source: Source) -> str:
-    """The root attributes of a file in katops' own layout."""
-    return json.dumps({key: _plain(value) for key, value in source.file.attrs.items()})
+    """The root attributes of a file in katops' own layout, and grid, times and roles."""
+    recipe = {key: _plain(value) for key, value in source.file.attrs.items()}
+    return json.dumps({**recipe, **grid_times_and_roles(source.problem.meta, source.problem.times)})
+
+
+def provenance_bytes(source: Source) -> np.ndarray:
+    """:func:`provenance_text` as the variable of a MATLAB 5 file, (1, n) uint8; ``char`` of it is the text."""
+    return np.frombuffer(provenance_text(source).encode(), dtype=np.uint8)[None]
 
 
 def stored_provenance(path: Path) -> dict[str, Any]:
@@ -24,7 +29,7 @@ def stored_provenance(path: Path) -> dict[str, Any]:
         with open(path, "rb") as stream:
             is_matlab5 = stream.read(10) == b"MATLAB 5.0"
         if is_matlab5:
-            text = str(loadmat(path, variable_names=[NAME])[NAME].item())
+            text = loadmat(path, variable_names=[NAME])[NAME].tobytes()
         else:
             with h5py.File(path, "r") as file:
                 text = file.attrs[NAME]
