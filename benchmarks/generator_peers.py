@@ -9,13 +9,14 @@ from functools import partial
 import numpy as np
 import torch
 
-from katops.benchmark.machine import device_name, versions
+from katops.benchmark.machine import versions
 from katops.benchmark.timing import WallClock, time_interleaved
 from katops.generators.flow_stepping import IntegratingFactorRK4
 from katops.generators.fourier_field import fourier_field
 from katops.generators.random_stream import random_stream
 from katops.generators.spectral_burgers import retained_modes, solve_spectral_burgers
 from katops.generators.spectral_flow import SpectralFlow, wave_numbers
+from katops.hardware import device_name
 
 SAMPLES = 16
 ERROR_LIMIT = 1e-6

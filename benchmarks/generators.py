@@ -23,11 +23,12 @@ import torch
 from generator_peers import PEERS, SolverMeasurement, measure
 
 from katops.benchmark import as_text, present_device, write_csv
-from katops.benchmark.machine import device_name, versions
+from katops.benchmark.machine import versions
 from katops.benchmark.results import number
 from katops.errors import UserError
 from katops.generators import create_problem
 from katops.generators.writer import write
+from katops.hardware import device_name
 
 RESULTS = Path(__file__).parent / "results"
 SECONDS = 8.0

@@ -1,6 +1,6 @@
 """Windows out of HDF5 files: katops beside plain ``preadv`` of the same bytes, h5py, mmap and published loaders.
 
-    python benchmarks/hdf5.py                        # files of 2 GB in a temporary folder, ten minutes
+    python benchmarks/hdf5.py                        # files of 400 MB in a temporary folder, ten minutes
     PYTHONPATH=/path/to/peers python benchmarks/hdf5.py    # peers that are installed in a folder of their own
 
 Batches of 32 random windows, half input, half target, from one trajectory file. ``warm`` reads from the page cache,
@@ -26,11 +26,12 @@ from hdf5_files import Case, write
 from hdf5_readers import READERS, Batch, NotHere
 
 from katops.benchmark import as_text, write_csv
-from katops.benchmark.machine import device_name, versions
+from katops.benchmark.machine import versions
 from katops.benchmark.results import number
 from katops.benchmark.timing import WallClock, time_interleaved
 from katops.data import FieldDataset, Window, batch_loader, describe
 from katops.data.reading.reader import FieldReader
+from katops.hardware import device_name
 
 RESULTS = Path(__file__).parent / "results"
 BATCH = 32

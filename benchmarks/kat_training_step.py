@@ -19,9 +19,10 @@ import torch.nn.functional as F
 
 import katops  # noqa: F401 - registers the models with timm
 from katops.benchmark import as_text, present_device, write_csv
-from katops.benchmark.machine import device_name, versions
+from katops.benchmark.machine import versions
 from katops.benchmark.results import number
 from katops.benchmark.timing import Rounds, WallClock, time_interleaved
+from katops.hardware import device_name
 from katops.ops.rational import RATIONAL
 
 RESULTS = Path(__file__).parent / "results"

@@ -7,6 +7,8 @@ import yaml
 from omegaconf import OmegaConf
 
 from katops.config import parse_config
+from katops.generators import create_problem
+from katops.registry import PROBLEMS
 
 
 def blocks(repository, language):
@@ -30,3 +32,14 @@ def test_overrides_in_the_table_of_images_are_accepted(repository, row):
     assert len(cells) == 4
     values = {"task": "image_classification", "name": "mine", "data": {"root": "flowers"}, "model": "kat_tiny"}
     parse_config({**values, **yaml.safe_load(cells[row])})
+
+
+@pytest.mark.parametrize("name", PROBLEMS.names())
+def test_every_problem_has_a_section_with_its_variants_its_equation_and_a_picture(repository, name):
+    problem = create_problem(name)
+    page = (repository / "docs" / "generators.md").read_text(encoding="utf-8")
+    section = page.split(f"\n## {name}\n")[1].split("\n## ")[0]
+    assert [variant for variant in problem.variants if f"`{variant}`" not in section] == []
+    assert problem.recipe["equation"].replace("*", "×") in section
+    assert (repository / "docs" / "generators" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    assert f"docs/generators.md#{name}" in (repository / "README.md").read_text(encoding="utf-8")

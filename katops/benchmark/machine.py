@@ -3,12 +3,12 @@
 import platform
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
 import torch
 
 from katops.benchmark.timing import Clock, Timing, clock_for
 from katops.errors import UserError
+from katops.hardware import device_name
 
 # Far beyond the last cache, and short: 2 x 256 MB on a CPU, 2 x 2 GB on a GPU.
 _COPY_BYTES = {"cpu": 2**28, "cuda": 2**31}
@@ -58,18 +58,6 @@ def present_device(name: str | None = None) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"the device {name!r} is not here: torch sees {torch.cuda.device_count()} GPUs; use cpu")
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else torch.device("cpu")
-
-
-def device_name(device: torch.device) -> str:
-    """The model of the GPU or CPU."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def versions() -> str:

@@ -12,7 +12,14 @@ from torch.utils.data import Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from katops.data.layout import FileLayout
-from katops.data.many_files import check_alike, check_finite_numbers, scalars_table, time_steps, times_table
+from katops.data.many_files import (
+    check_alike,
+    check_finite_numbers,
+    check_shards,
+    scalars_table,
+    time_steps,
+    times_table,
+)
 from katops.data.reading.reader import FieldReader, Request
 from katops.data.resample import Resample
 from katops.data.windows import Window, WindowIndex, index_windows
@@ -80,6 +87,7 @@ class FieldDataset(Dataset):
         if not self.layouts:
             raise UserError("there is no file to read")
         check_alike(self.layouts)
+        check_shards(self.layouts)
         self.window = window or Window()
         self.dtype = dtype
         self.allow_nonfinite = allow_nonfinite

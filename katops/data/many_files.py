@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from katops.data.layout import FileLayout
-from katops.errors import UserError
+from katops.errors import DataWarning, UserError
 from katops.fields import Axis, Channel
 
 # Coordinates that differ by less than this part of a spacing are the same: files store them rounded.
@@ -77,6 +78,48 @@ def check_alike(layouts: Sequence[FileLayout]) -> None:
                     f"{layout.path} and {first.path} cannot be read as one data set: axis {position} is {theirs} in "
                     f"the former and {ours} in the latter; use files with the same grid and boundary conditions"
                 )
+
+
+def check_shards(layouts: Sequence[FileLayout]) -> None:
+    """Warn where files that ``katops generate --shard`` made are not all there, or hold the same samples.
+
+    Warns:
+        DataWarning: samples of the generated set are missing, or in two files.
+    """
+    sets: dict[tuple[str, str], list[FileLayout]] = {}
+    for layout in layouts:
+        if "recipe_hash" in layout.attributes and "seed" in layout.attributes:
+            key = (str(layout.attributes["recipe_hash"]), str(layout.attributes["seed"]))
+            sets.setdefault(key, []).append(layout)
+    for parts in sets.values():
+        parts = sorted(parts, key=lambda part: int(part.attributes.get("first_sample", 0)))
+        _check_parts(parts)
+
+
+def _check_parts(parts: Sequence[FileLayout]) -> None:
+    """Warn about gaps and overlaps of files of one generated set, which are sorted."""
+    end, missing = 0, []
+    for before, part in zip((None, *parts), parts, strict=False):
+        first = int(part.attributes.get("first_sample", 0))
+        if first < end:
+            warnings.warn(
+                f"{before.path} and {part.path} both hold samples {first} to {end - 1} of the same generated set; a "
+                f"split may then test on what was trained on, so leave one of the files out",
+                DataWarning,
+                stacklevel=3,
+            )
+        missing += [(end, first - 1)] if first > end else []
+        end = max(end, first + part.n_samples)
+    total = int(parts[0].attributes.get("set_samples", end))
+    missing += [(end, total - 1)] if total > end else []
+    if missing and "set_samples" in parts[0].attributes:
+        listed = ", ".join(f"{first} to {last}" for first, last in missing)
+        warnings.warn(
+            f"samples {listed} of the {total} to be generated are not in {parts[0].path} and the files beside it; "
+            f"make the other shards with katops generate --shard",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def check_finite_numbers(layouts: Sequence[FileLayout], included: np.ndarray) -> None:

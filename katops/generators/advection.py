@@ -8,6 +8,7 @@ import torch
 
 from katops.data.writing import StoredField
 from katops.fields import Axis, Channel, FieldMeta
+from katops.generators.block_size import samples_per_block
 from katops.generators.conservation_law import solve_conservation_law
 from katops.generators.muscl import linear_upwind_flux
 from katops.generators.options import known, real_number, torch_device, whole_number
@@ -23,7 +24,6 @@ SCHEMES = ("exact", "reference")
 RESOLUTIONS = range(8, 2**16 + 1)
 FRAMES = range(2, 2002)
 LARGEST_BETA = 100.0
-POINTS_PER_BLOCK = 2**14  # larger blocks leave the cache and start threads inside of torch
 
 
 @PROBLEMS.register(
@@ -108,7 +108,7 @@ class Advection:
 
     def samples(self, seed: int, indices: Sequence[int]) -> Samples:
         """See :meth:`katops.generators.problem.Problem.samples`; quality holds ``mean_drift`` and ``rejected``."""
-        block = max(1, POINTS_PER_BLOCK // self.resolution)
+        block = samples_per_block(self.resolution, self.device)
 
         def attempt(drawn: np.ndarray, redraws: np.ndarray) -> tuple[Samples, np.ndarray]:
             u = np.empty((len(drawn), self.frames, self.resolution), dtype=np.float32)

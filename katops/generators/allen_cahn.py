@@ -12,6 +12,7 @@ from torch import Tensor
 from katops.data.writing import StoredField
 from katops.errors import UserError
 from katops.fields import Axis, Channel, FieldMeta
+from katops.generators.block_size import samples_per_block
 from katops.generators.heat_semigroup import HeatSemigroup
 from katops.generators.options import known, torch_device, whole_number
 from katops.generators.problem import Samples
@@ -27,7 +28,6 @@ WAVES = (16, 32)
 DECAY = (0.7, 1.0)
 RESOLUTIONS = range(8, 4097)
 NATIVE_RESOLUTIONS = range(WAVES[1] + 8, 4097)
-POINTS_PER_BLOCK = 2**14  # larger blocks leave the cache and start threads inside of torch
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class AllenCahn:
         Quality holds ``energy_growth``, the largest growth of the energy from one frame to the next as a share of the
         initial energy (negative where it falls everywhere), and ``rejected``.
         """
-        block = max(1, POINTS_PER_BLOCK // self.native**2)
+        block = samples_per_block(self.native**2, self.device)
         stride = self.native // self.resolution
 
         def attempt(drawn: np.ndarray, redraws: np.ndarray) -> tuple[Samples, np.ndarray]:

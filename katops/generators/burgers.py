@@ -11,6 +11,7 @@ from katops.data.writing import StoredField
 from katops.errors import UserError
 from katops.fields import Axis, Channel, FieldMeta
 from katops.generators import sine_superposition
+from katops.generators.block_size import samples_per_block
 from katops.generators.conservation_law import solve_conservation_law
 from katops.generators.muscl import burgers_roe_flux
 from katops.generators.options import known, real_number, torch_device, whole_number
@@ -24,7 +25,6 @@ from katops.registry import PROBLEMS
 
 SCHEMES = ("fast", "reference")
 NATIVE_RESOLUTIONS = range(8, 2**16 + 1)
-POINTS_PER_BLOCK = 2**14  # larger blocks leave the cache and start threads inside of torch
 MEAN_DRIFT_LIMIT = 1e-10
 FINITE_VOLUME_FINAL_TIME = 2.0
 FINITE_VOLUME_FRAMES = 201
@@ -201,7 +201,7 @@ class Burgers:
         norm of the final u.
         """
         solve = self._spectral if self.gaussian else self._finite_volumes
-        block = max(1, POINTS_PER_BLOCK // self.native)
+        block = samples_per_block(self.native, self.device)
 
         def attempt(drawn: np.ndarray, redraws: np.ndarray) -> tuple[Samples, np.ndarray]:
             parts = []

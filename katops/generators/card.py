@@ -8,7 +8,6 @@ from katops.data.formats import describe
 from katops.data.layout import FileLayout
 from katops.files import write_text
 from katops.generators.card_statistics import ChannelSummary, summaries
-from katops.generators.layouts import KATOPS
 from katops.generators.problem import Problem
 from katops.generators.writer import root_attributes
 from katops.registry import PROBLEMS
@@ -28,31 +27,22 @@ class Cost(NamedTuple):
         samples: that were solved; fewer than the file holds where an interrupted call was continued.
         seconds: of wall clock.
         workers: threads.
+        machine: model of the processor or GPU.
     """
 
     samples: int
     seconds: float
     workers: int
+    machine: str
 
 
-def layout_of(path: Path, problem: Problem, layout: str = KATOPS) -> FileLayout:
-    """A generated file as katops reads it; roles that the layout cannot keep are stated."""
-    if layout != "well" or problem.times is not None:
-        return describe(path)
-    roles = {"inputs": problem.meta.inputs, "outputs": problem.meta.outputs}
-    return describe(path, **{role: [channel.name for channel in channels] for role, channels in roles.items()})
-
-
-def write_card(
-    path: Path, problem: Problem, cost: Cost | None, layout: str = KATOPS, picture: Path | None = None
-) -> Path:
+def write_card(path: Path, problem: Problem, cost: Cost | None, picture: Path | None = None) -> Path:
     """Write the card of a generated file beside it, ``darcy.md`` for ``darcy.h5``.
 
     Args:
         path: the file.
         problem: what was generated.
         cost: of making it; ``None`` where it was there already.
-        layout: of the file.
         picture: to be shown in the card.
 
     Returns:
@@ -61,7 +51,7 @@ def write_card(
     Raises:
         UserError: the file cannot be read, or the card cannot be written.
     """
-    described, attributes = layout_of(path, problem, layout), root_attributes(path)
+    described, attributes = describe(path), root_attributes(path)
     name = problem.meta.name
     summary = PROBLEMS[name].summary if name in PROBLEMS else ""
     parts = [
@@ -142,7 +132,7 @@ def _making(path: Path, attributes: dict[str, Any], cost: Cost | None) -> Iterab
         yield f"## Cost\n\n{size}; the time was not measured in this call, which found the samples there."
     else:
         each = f"{cost.seconds / cost.samples:.3g} s for each of {cost.samples} samples"
-        yield f"## Cost\n\n{size}; {cost.seconds:.3g} s on {cost.workers} threads, {each}."
+        yield f"## Cost\n\n{size}; {cost.seconds:.3g} s on {cost.machine} with {cost.workers} threads, {each}."
     kept = {
         key: value
         for key, value in attributes.items()

@@ -5,6 +5,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
+import torch
 from rich.console import Console, Group
 from rich.table import Table
 
@@ -12,6 +13,7 @@ from katops.errors import UserError, did_you_mean
 from katops.generators import create_problem
 from katops.generators.parts import Part
 from katops.generators.writer import available_cores, write
+from katops.hardware import device_name
 from katops.progress import bar
 from katops.registry import PROBLEMS
 
@@ -94,20 +96,21 @@ def run(request: Request, options: dict[str, Any], console: Console) -> Path:
         seconds = perf_counter() - began
     already = ", already complete" if there else ""
     console.print(f"{path}: {len(indices)} samples of {request.problem}{already}", soft_wrap=True)
-    picture = _draw(path, problem, request.layout, console) if request.plot else None
+    picture = _draw(path, console) if request.plot else None
     if request.card:
         from katops.generators.card import Cost, write_card
 
-        cost = Cost(len(indices) - found[0], seconds, workers)
-        card = write_card(path, problem, cost, request.layout, picture)
+        device = getattr(problem, "device", torch.device("cpu"))
+        cost = Cost(len(indices) - found[0], seconds, workers, device_name(device))
+        card = write_card(path, problem, cost, picture)
         console.print(f"card    {card}", soft_wrap=True)
     return path
 
 
-def _draw(path: Path, problem: Any, layout: str, console: Console) -> Path:
+def _draw(path: Path, console: Console) -> Path:
+    from katops.data.formats import describe
     from katops.data.inspection.plot import plot
-    from katops.generators.card import layout_of
 
-    picture = plot(layout_of(path, problem, layout), path.with_suffix(".png"))
+    picture = plot(describe(path), path.with_suffix(".png"))
     console.print(f"picture {picture}", soft_wrap=True)
     return picture

@@ -10,6 +10,7 @@ from katops.data.writing import StoredField
 from katops.errors import UserError
 from katops.fields import Axis, Channel, FieldMeta
 from katops.generators.block_mean import block_mean
+from katops.generators.block_size import samples_per_block
 from katops.generators.fitzhugh_nagumo import Constants, solve_by_runge_kutta, solve_with_fixed_steps, steps_of_frames
 from katops.generators.options import known, torch_device, whole_number
 from katops.generators.problem import Samples
@@ -26,7 +27,6 @@ FRAMES = 101
 CONSTANTS = Constants()
 LARGEST_VALUE = 10.0
 """White noise starts below 6 and the reaction brings everything below 2; larger values are a failure."""
-POINTS_PER_BLOCK = 2**14  # larger blocks leave the cache and start threads inside of torch
 
 
 @PROBLEMS.register(
@@ -117,7 +117,7 @@ class DiffusionReaction:
 
         Quality holds ``largest_value``, of both substances after time 0, and ``rejected``.
         """
-        block = max(1, POINTS_PER_BLOCK // self.native**2)
+        block = samples_per_block(self.native**2, self.device)
         solve = self._fast if self.scheme == "fast" else self._reference
 
         def attempt(drawn: np.ndarray, redraws: np.ndarray) -> tuple[Samples, np.ndarray]:

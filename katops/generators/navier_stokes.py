@@ -10,6 +10,7 @@ import torch
 from katops.data.writing import StoredField
 from katops.errors import UserError
 from katops.fields import Axis, Channel, FieldMeta
+from katops.generators.block_size import samples_per_block
 from katops.generators.flow_stepping import Advance, CrankNicolsonEuler, IntegratingFactorRK4, StrongStabilityRK3
 from katops.generators.navier_stokes_initial import central_disc
 from katops.generators.navier_stokes_variants import VARIANTS
@@ -28,7 +29,6 @@ LONGEST_STEP = 0.1
 STABLE_COURANT = 2.5  # of the accurate scheme, whose advection is stable up to 2.8
 REFERENCE_COURANT = 0.5
 REFERENCE_STEP = 1e-4
-POINTS_PER_BLOCK = {"cpu": 2**14, "cuda": 2**22}  # the processor's cache; enough work for a GPU
 
 
 @PROBLEMS.register(
@@ -118,7 +118,8 @@ class NavierStokes:
         self.meta = FieldMeta(name=NAME, inputs=channels, outputs=channels, axes=axes, time_step=step)
         shape = (len(self.times), self.resolution, self.resolution)
         self.fields = {channel.name: StoredField.of(channel, "state", shape) for channel in channels}
-        self._flow = self._spectral_flow(torch_device(NAME, device))
+        self.device = torch_device(NAME, device)
+        self._flow = self._spectral_flow(self.device)
         self._advance = self._time_stepping()
 
     @property
@@ -155,7 +156,7 @@ class NavierStokes:
     def samples(self, seed: int, indices: Sequence[int]) -> Samples:
         """See :meth:`katops.generators.problem.Problem.samples`; quality: ``courant``, ``enstrophy_tail``."""
         indices = list(indices)
-        block = max(1, POINTS_PER_BLOCK[self._flow.device.type] // self._flow.points**2)
+        block = samples_per_block(self._flow.points**2, self.device)
         attempt = partial(self._solve, seed)
         parts = [
             accepted_samples(NAME, indices[start : start + block], attempt) for start in range(0, len(indices), block)

@@ -21,8 +21,9 @@ from katops.generators.problem import Problem, Samples
 from katops.generators.random_stream import SEED_LIMIT
 from katops.generators.shards import ShardFolder
 
-SHARD_SAMPLES = 32
-SHARD_BYTES = 32 * 2**20
+SHARD_SAMPLES = {"cpu": 32, "cuda": 1024}
+SHARD_BYTES = {"cpu": 2**25, "cuda": 2**28}
+_SHARDS_PER_WORKER = 4
 
 Progress = Callable[[int, int], None]
 
@@ -53,7 +54,8 @@ def write(
         seed: 0 <= seed < 2^64.
         path: the file; its folder is made if it is missing.
         workers: number of threads, by default one for each core that this process may use.
-        shard_size: samples per shard; by default that of the unfinished shards, else at most 32 samples and 32 MiB.
+        shard_size: samples per shard; by default that of the unfinished shards, else so many that every worker
+            makes several shards, at most 32 samples and 32 MiB (1024 and 256 MiB on a GPU).
         progress: called in this thread with (samples done, samples wanted): first with what was there already, so that
             a first call with (samples, samples) means that nothing had to be generated, then after every shard.
         overwrite: replace a ``path``, and discard unfinished shards, that belong to something else.
@@ -79,7 +81,8 @@ def write(
             example = str(output / "data.h5")
             raise UserError(f"{str(output)!r} is a folder; give the name of a file in it, such as {example!r}")
     path = part.path(path)
-    provenance = _provenance(problem, part.indices(samples), seed, layout)
+    whole = {} if part.count == 1 else {"set_samples": samples}
+    provenance = {**_provenance(problem, part.indices(samples), seed, layout), **whole}
     samples = provenance["samples"]
     folder = ShardFolder(path)
     leftover = folder.manifest()
@@ -91,7 +94,8 @@ def write(
             return path
     with folder.locked():
         if not _is_there(path, provenance, overwrite):  # again: another process may have finished since
-            manifest = _continue_or_begin(folder, problem, provenance, shard_size, overwrite)
+            default = _default_shard_size(problem, samples, workers)
+            manifest = _continue_or_begin(folder, provenance, shard_size, default, overwrite)
             try:
                 _generate(problem, manifest, folder, workers, progress)
                 _assemble(problem, provenance, manifest, folder, export)
@@ -167,7 +171,7 @@ def root_attributes(path: Path) -> dict[str, Any]:
 
 
 def _continue_or_begin(
-    folder: ShardFolder, problem: Problem, provenance: dict[str, Any], shard_size: int | None, overwrite: bool
+    folder: ShardFolder, provenance: dict[str, Any], shard_size: int | None, default: int, overwrite: bool
 ) -> dict[str, Any]:
     """The manifest of the unfinished shards if they are ours, else a new one.
 
@@ -186,14 +190,17 @@ def _continue_or_begin(
                 "same again to continue, choose another output, or discard them with overwrite"
             )
     folder.clear()
-    manifest = {**provenance, "shard_size": shard_size or _default_shard_size(problem)}
+    manifest = {**provenance, "shard_size": shard_size or default}
     folder.begin(manifest)
     return manifest
 
 
-def _default_shard_size(problem: Problem) -> int:
+def _default_shard_size(problem: Problem, samples: int, workers: int) -> int:
+    """Samples that are made in one go: on a processor few enough that all workers have something to do to the end."""
+    kind = getattr(problem, "device", torch.device("cpu")).type
     sample_bytes = 4 * sum(int(np.prod(field.shape)) for field in problem.fields.values())
-    return max(1, min(SHARD_SAMPLES, SHARD_BYTES // sample_bytes))
+    share = -(-samples // (_SHARDS_PER_WORKER * workers)) if kind == "cpu" else samples
+    return max(1, min(SHARD_SAMPLES[kind], SHARD_BYTES[kind] // sample_bytes, share))
 
 
 def _shard_ranges(manifest: dict[str, Any]) -> list[range]:

@@ -4,9 +4,10 @@ import h5py
 import numpy as np
 import pytest
 
+from katops.data import open_dataset
 from katops.data.convert_file import convert_file
 from katops.data.sources import describe_all
-from katops.errors import UserError
+from katops.errors import DataWarning, UserError
 from katops.generators import generate
 from katops.generators.parts import Part
 from katops.generators.writer import write
@@ -32,6 +33,25 @@ def test_the_files_of_all_parts_are_read_as_the_data_set_of_one_call(tmp_path):
             stored = np.concatenate([h5py.File(layout.path)[f"fields/{name}"][:] for layout in layouts])
             np.testing.assert_array_equal(stored, expected[f"fields/{name}"])
             np.testing.assert_array_equal(found[f"fields/{name}"], expected[f"fields/{name}"])
+
+
+def test_shards_that_are_missing_and_samples_that_are_there_twice_are_told(tmp_path, recwarn):
+    folder = tmp_path / "parts"
+    second, third = (generate("darcy", folder / "darcy.h5", shard=f"{k}/3", **OPTIONS) for k in (2, 3))
+    with pytest.warns(DataWarning, match=r"samples 0 to 2 of the 11 to be generated are not in"):
+        open_dataset(folder)
+    third.unlink()
+    with pytest.warns(DataWarning, match=r"samples 0 to 2, 7 to 10 of the 11"):
+        open_dataset(folder)
+    second.unlink()
+    recwarn.clear()
+    for k in (1, 2, 3):
+        generate("darcy", folder / "darcy.h5", shard=f"{k}/3", **OPTIONS)
+    open_dataset(folder)
+    assert not recwarn.list
+    generate("darcy", folder / "whole.h5", **OPTIONS)
+    with pytest.warns(DataWarning, match=r"both hold samples 0 to 2 of the same generated set"):
+        open_dataset(folder)
 
 
 def test_an_interrupted_part_continues_with_its_own_samples(problem, output):

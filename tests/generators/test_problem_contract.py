@@ -72,4 +72,4 @@ def test_the_list_shows_every_variant_and_the_readme_every_problem(repository: P
     readme = (repository / "README.md").read_text(encoding="utf-8")
     for name, variant in EVERY:
         assert variant in shown, (name, variant)
-        assert f"| `{name}` |" in readme, name
+        assert f"| [`{name}`](docs/generators.md#{name}) |" in readme, name
