@@ -1,6 +1,9 @@
 """The stencils of a grid hierarchy: a 3-wide convolution, with or without stride 2, and its way back to the finer grid.
 
-Both take their ghost cells from the boundary condition and work on 1, 2 or 3 axes. Coarse point j is fine point 2j.
+Both take their ghost cells from the boundary condition and work on 1, 2 or 3 axes. Coarse point j is fine point 2j,
+which fits axes with both ends among the points. With ``interior_nodes``, an axis of odd length n that has a Dirichlet
+side has its coarse points at 2j + 1 instead: the points -1 and n, where the value is zero, then belong to every grid
+(2^k - 1 interior nodes).
 """
 
 import math
@@ -12,7 +15,7 @@ from torch import Tensor, nn
 
 from katops.errors import UserError
 from katops.fields import STENCIL_BOUNDARIES, Boundary, normalise_boundary
-from katops.layers.boundary import add_ghost_cells
+from katops.layers.boundary import Sides, add_ghost_cells
 from katops.layers.spatial import number_of_axes
 
 _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
@@ -31,10 +34,19 @@ class Convolution(nn.Module):
         boundary: condition on each side of each axis, see :func:`katops.fields.normalise_boundary`.
         stride: 1, or 2 for a restriction to the coarser grid.
         bias: whether to add a constant per channel.
+        interior_nodes: for stride 2, where the coarse points lie, see the module; y_j is then taken around 2j + 1, and
+            there are (n - 1) / 2 of them.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, boundary: Boundary, stride: int = 1, bias: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        boundary: Boundary,
+        stride: int = 1,
+        bias: bool = False,
+        interior_nodes: bool = False,
     ) -> None:
         super().__init__()
         n_axes = number_of_axes(boundary)
@@ -45,6 +57,7 @@ class Convolution(nn.Module):
         # Zeros outside are the convolution's own padding; every other side needs a ghost cell.
         self._ghosts = tuple(int(sides != ("dirichlet", "dirichlet")) for sides in self.boundary)
         self._padding = tuple(1 - ghost for ghost in self._ghosts)
+        self._nested = nested_axes(self.boundary, interior_nodes and stride == 2)
         self._convolve = _CONVOLUTIONS[n_axes - 1]
         self.reset_parameters()
 
@@ -55,9 +68,27 @@ class Convolution(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = add_ghost_cells(x, self.boundary, self._ghosts, self._ghosts)
-        return self._convolve(x, self.weight, self.bias, self.stride, self._padding)
+    def forward(self, x: Tensor, sign: int = 1) -> Tensor:
+        """y for x, or b - (y - b) for ``sign=-1``: negating the few weights spares a pass over the field."""
+        weight = self.weight if sign == 1 else -self.weight
+        ghosts, padding = self._ghosts, self._padding
+        if any(self._nested):
+            # Every point that a stencil around an odd point needs is there.
+            inside = [nests(*axis) for axis in zip(self._nested, x.shape[2:], strict=True)]
+            ghosts = [0 if skip else ghost for skip, ghost in zip(inside, ghosts, strict=True)]
+            padding = [0 if skip else width for skip, width in zip(inside, padding, strict=True)]
+        x = add_ghost_cells(x, self.boundary, ghosts, ghosts)
+        return self._convolve(x, weight, self.bias, self.stride, padding)
+
+
+def nested_axes(boundary: Sides, interior_nodes: bool) -> tuple[bool, ...]:
+    """The axes on which coarse points may be the odd ones."""
+    return tuple(interior_nodes and "dirichlet" in sides for sides in boundary)
+
+
+def nests(nested: bool, length: int) -> bool:
+    """Whether the coarse points of such an axis are the odd ones: there are as many gaps on either side."""
+    return nested and length % 2 == 1 and length > 1
 
 
 class Prolongation(nn.Module):
@@ -65,22 +96,34 @@ class Prolongation(nn.Module):
 
     Coarse value c_j reaches the fine points 2j - 1, 2j, 2j + 1, so per axis
 
-        u_{2j} = W_0 c_j,    u_{2j+1} = W_1 c_j + W_{-1} c_{j+1}.
+        u_{2j} = W_0 c_j,    u_{2j+1} = W_1 c_j + W_{-1} c_{j+1},
 
-    A finer grid of even length ends on an odd point, whose right neighbour c_{n/2} is a ghost cell of the coarse grid;
-    one of odd length ends on a coarse point and needs none. (batch, c, \\*ceil(n / 2)) -> (batch, c, \\*n).
+    or one point further up where coarse points are the odd ones. A finer grid of even length ends on an odd point,
+    whose right neighbour c_{n/2} is a ghost cell of the coarse grid; one of odd length ends on a coarse point and needs
+    none.
+    (batch, coarse channels, \\*coarse) -> (batch, channels, \\*n).
 
     Args:
-        channels: width, kept.
+        channels: width on the finer grid.
         boundary: condition on each side of each axis.
+        coarse_channels: width on the coarser grid, by default the same.
+        interior_nodes: where the coarse points lie, see the module.
     """
 
-    def __init__(self, channels: int, *, boundary: Boundary) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        boundary: Boundary,
+        coarse_channels: int | None = None,
+        interior_nodes: bool = False,
+    ) -> None:
         super().__init__()
         n_axes = number_of_axes(boundary)
         self.boundary = normalise_boundary(boundary, n_axes, STENCIL_BOUNDARIES)
-        self.weight = nn.Parameter(torch.empty(channels, channels, *[3] * n_axes))
-        self._wants_ghost = tuple(sides[1] != "dirichlet" for sides in self.boundary)
+        self.weight = nn.Parameter(torch.empty(coarse_channels or channels, channels, *[3] * n_axes))
+        self._wants_ghost = tuple(tuple(side != "dirichlet" for side in sides) for sides in self.boundary)
+        self._nested = nested_axes(self.boundary, interior_nodes)
         self._prolong = _TRANSPOSED[n_axes - 1]
         self.reset_parameters()
 
@@ -91,14 +134,28 @@ class Prolongation(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, coarse: Tensor, size: Sequence[int]) -> Tensor:
-        """Prolong to the grid ``size``, whose axes are 2n - 1 or 2n points long where the coarse ones are n."""
-        even = [1 - length % 2 for length in size]
-        ghosts = [int(wants and length) for wants, length in zip(self._wants_ghost, even, strict=True)]
-        extra = [length - ghost for length, ghost in zip(even, ghosts, strict=True)]
-        coarse = add_ghost_cells(coarse, self.boundary, [0] * len(even), ghosts)
-        fine = self._prolong(coarse, self.weight, None, stride=2, padding=1, output_padding=extra)
+        """Prolong to the grid ``size``, whose axes are 2n - 1, 2n or 2n + 1 points long where the coarse ones are n."""
+        plans = [
+            _axis_plan(nests(nested, length), length, *wanted)
+            for nested, length, wanted in zip(self._nested, size, self._wants_ghost, strict=True)
+        ]
+        below, above, padding, extra, start = zip(*plans, strict=True)
+        coarse = add_ghost_cells(coarse, self.boundary, below, above)
+        fine = self._prolong(coarse, self.weight, None, stride=2, padding=padding, output_padding=extra)
         # A ghost cell also lies on a fine point of its own, one past the end.
-        return fine[(..., *(slice(length) for length in size))] if any(ghosts) else fine
+        if not any((*below, *above)):
+            return fine
+        return fine[(..., *(slice(first, first + length) for first, length in zip(start, size, strict=True)))]
+
+
+def _axis_plan(odd: bool, length: int, wants_below: bool, wants_above: bool) -> tuple[int, int, int, int, int]:
+    """For one axis of the finer grid: ghosts below and above, padding, output padding, and where the result begins."""
+    if odd:
+        # A coarse ghost cell adds two fine points on its side.
+        return int(wants_below), int(wants_above), 0, 0, 2 * wants_below
+    even = 1 - length % 2
+    ghost = int(wants_above and even)
+    return 0, ghost, 1, even - ghost, 0
 
 
 class PublishedProlongation(nn.Module):

@@ -6,7 +6,7 @@ builds it, by ``timm.create_model`` or by :func:`build_model`, gets the same che
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -67,12 +67,15 @@ def register_operator(*, summary: str, paper: str = "") -> Callable[[Callable], 
     return decorate
 
 
-def build_model(name: str, *, meta: FieldMeta | None = None, **options: Any) -> nn.Module:
+def build_model(
+    name: str, *, meta: FieldMeta | None = None, space: Sequence[int] | None = None, **options: Any
+) -> nn.Module:
     """Build a registered model.
 
     Args:
         name: a name from :func:`list_models`.
         meta: description of the data; ``in_channels``, ``out_channels`` and ``boundary`` are taken from it.
+        space: lengths of the axes of the data; the option ``grid`` of models that have one, where it is not given.
         options: options of the model. Layers (``act_layer``, ``norm_layer``, ``mlp_layer``, ``space_mixer``) are given
             by name, as ``{"name": ..., **options}`` or as callables.
 
@@ -82,6 +85,8 @@ def build_model(name: str, *, meta: FieldMeta | None = None, **options: Any) -> 
     factory = MODELS[name].factory
     if meta is not None:
         options = {**options, **_options_from_meta(meta, options, allowed_options(factory), name)}
+    if space is not None and "grid" in allowed_options(factory):
+        options = {"grid": list(space), **options}
     return factory(**options)
 
 

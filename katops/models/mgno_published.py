@@ -26,6 +26,8 @@ _CYCLE_KEYS = (
     (re.compile(r"post_smooth_layer(\d+)\.(\d+)\.(.+)"), lambda level, step, rest: f"post.{level}.{step}.{rest}"),
     (re.compile(r"layer0\.0\.S\.(weight|bias)"), lambda kind: f"first.{kind}"),
     (re.compile(r"layer(\d+)\.0\.R\.weight"), lambda level: f"restrict_f.{int(level) - 1}.weight"),
+    (re.compile(r"layer(\d+)\.0\.A\.weight"), lambda level: f"residual.{int(level) - 1}.weight"),
+    (re.compile(r"layer(\d+)\.0\.A\.bias"), lambda level: f"residual.{int(level) - 1}.bias"),
     (re.compile(r"layer(\d+)\.0\.Pi\.weight"), lambda level: f"restrict_u.{int(level) - 1}.weight"),
     (re.compile(r"layer(\d+)\.(\d+)\.([AS]\..+)"), lambda level, step, rest: f"pre.{level}.{int(step) - 1}.{rest}"),
 )
@@ -71,8 +73,6 @@ def _options(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str
     padding = config.get("padding_mode", "zeros")
     if padding not in _BOUNDARIES:
         raise UserError(f"padding_mode {padding!r} is not supported; allowed: {', '.join(_BOUNDARIES)}")
-    if config.get("use_res"):
-        raise UserError("use_res=true of the published code is not supported; only use_res=false is")
     levels = range(len(config["num_iteration"]) - 1)
     widths = [_entry(state, f"conv_list.0.RTlayers.{level}.weight").shape[-1] for level in levels]
     norm = state.get("conv_list.0.norm_layer_list.0.weight")
@@ -83,6 +83,7 @@ def _options(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str
         "hidden_channels": config["num_channel_u"],
         "n_layers": config["num_layer"],
         "schedule": config["num_iteration"],
+        "restrict_residual": bool(config.get("use_res", False)),
         "boundary": _BOUNDARIES[padding],
         "spatial_dims": 2,
         "act_layer": config.get("activation", "gelu"),

@@ -18,6 +18,7 @@ from katops.registry import LAYERS
 SLOTS = {
     "act_layer": "activation",
     "norm_layer": "norm",
+    "mixer_norm_layer": "norm",
     "mlp_layer": "channel mixer",
     "space_mixer": "space mixer",
 }

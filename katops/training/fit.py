@@ -1,7 +1,7 @@
 """Train an operator on prepared data and leave the best one as a model file."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning
@@ -44,11 +44,11 @@ def check_run(config: RunConfig, meta: FieldMeta) -> None:
         _build(config, meta)
 
 
-def _build(config: RunConfig, meta: FieldMeta) -> nn.Module:
+def _build(config: RunConfig, meta: FieldMeta, space: Sequence[int] | None = None) -> nn.Module:
     if MODELS[config.model.name].kind == "image":
         raise UserError(f"model: {config.model.name!r} classifies images; write task: image_classification")
     try:
-        return build_model(config.model.name, meta=meta, **config.model.options)
+        return build_model(config.model.name, meta=meta, space=space, **config.model.options)
     except UserError as error:
         raise UserError(f"model: {error}") from error
     except (ValueError, TypeError, RuntimeError) as error:
@@ -63,7 +63,7 @@ def build_predictor(config: RunConfig, data: RunData, fit: Fit) -> FieldPredicto
         UserError: the model or one of its options does not exist or does not fit the data.
     """
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    predictor = FieldPredictor(_build(config, data.meta), fit.normalizer, data.meta)
+    predictor = FieldPredictor(_build(config, data.meta, data.dataset.space), fit.normalizer, data.meta)
     sample = data.dataset.read(data.train_windows[:1])
     with torch.no_grad():
         predictor.eval()(sample.x, sample.time, sample.constants)

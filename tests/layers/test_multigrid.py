@@ -90,20 +90,112 @@ def test_work_on_the_coarsest_grid_reaches_every_point():
     assert reach[5] == 1.0
 
 
-@pytest.mark.parametrize(("size", "levels"), [(32, 4), (64, 5), (128, 6)])
-def test_classical_stencils_make_the_cycle_a_multigrid_solver_for_periodic_poisson(size, levels):
-    """-Laplace u = f with damped Jacobi; V(0, 3), because the cycle restricts f itself and not a residual."""
-    cycle, laplacian = classical_cycle(levels)
-    f = torch.randn(1, 1, size, size, dtype=torch.float64)
-    f -= f.mean()
-    u = torch.zeros_like(f)
-    residuals = []
-    with torch.no_grad():
-        for _ in range(6):
-            u = u + cycle(f - laplacian(u))
-            residuals.append((f - laplacian(u)).norm().item())
-    factors = [after / before for before, after in itertools.pairwise(residuals)]
-    assert max(factors) < 0.4
+LINES = {1: (2 / 3, 0.5), 2: (4 / 5, 0.25), 3: (6 / 7, 0.125)}
+"""Number of axes: damping of Jacobi's iteration with the best smoothing, one over the centre of the stencil."""
+
+
+@pytest.mark.parametrize(
+    ("boundary", "sizes"),
+    [
+        *((["periodic"], (size,)) for size in (32, 64, 128, 256)),
+        *((["periodic"] * 2, (size, size)) for size in (32, 64, 128, 256)),
+        *((["periodic"] * 3, (size,) * 3) for size in (16, 32)),
+        *((["dirichlet"], (size,)) for size in (31, 63, 127, 255)),
+        *((["dirichlet"] * 2, (size, size)) for size in (31, 63, 127, 255)),
+        *((["dirichlet"] * 3, (size,) * 3) for size in (15, 31)),
+        (["periodic", "dirichlet"], (64, 63)),
+    ],
+)
+def test_classical_stencils_make_one_v22_cycle_a_multigrid_solver_for_poisson(boundary, sizes):
+    """-Laplace u = f; the factor is below 0.4 on every grid, hence does not grow with it."""
+    assert max(residual_factors("v", boundary, sizes)) < 0.4
+
+
+@pytest.mark.parametrize(("boundary", "size"), [("periodic", 128), ("dirichlet", 127)])
+def test_w_and_f_cycles_solve_poisson_at_least_as_fast_as_the_v_cycle(boundary, size):
+    factors = {cycle: max(residual_factors(cycle, [boundary] * 2, (size, size))[1:]) for cycle in "vwf"}
+    assert factors["w"] <= factors["f"] * 1.01 <= factors["v"] * 1.02
+    assert factors["w"] < 0.2
+
+
+def test_interior_nodes_matter_for_the_solver_with_dirichlet_sides():
+    """Coarse points at the even ones put the zero value elsewhere on every level."""
+    nested, not_nested = (
+        max(residual_factors("v", ["dirichlet"], (63,), interior_nodes=nodes)) for nodes in (True, False)
+    )
+    assert nested < 0.4 < not_nested
+
+
+@pytest.mark.parametrize(
+    ("cycle", "levels", "order"),
+    [
+        ("v", 4, "0123210"),
+        ("w", 4, "012323212323210"),
+        ("f", 4, "0123232123210"),
+    ],
+)
+def test_cycles_visit_the_levels_in_the_classical_order(cycle, levels, order):
+    """Trottenberg, Oosterlee, Schueller, Multigrid, figures 2.6 and 2.12."""
+    layer = MultigridCycle(1, 1, boundary="periodic", smoothing=(2, 1), levels=levels, cycle=cycle)
+    seen = []
+    for level in range(levels):
+        for steps in (layer.pre[level], layer.post[level]):
+            if len(steps):
+                steps[0].register_forward_hook(lambda *_, level=level: seen.append(level))
+    layer(torch.randn(1, 1, 16, 16))
+    assert "".join(str(level) for level, _ in itertools.groupby(seen)) == order
+
+
+@pytest.mark.parametrize("cycle", ["v", "w", "f"])
+@pytest.mark.parametrize("restrict_residual", [False, True])
+def test_every_cycle_is_linear_and_commutes_with_shifts(cycle, restrict_residual):
+    layer = MultigridCycle(
+        2,
+        3,
+        boundary="periodic",
+        schedule=SCHEDULE,
+        cycle=cycle,
+        restrict_residual=restrict_residual,
+        channel_growth=0.5,
+    )
+    f, g = torch.randn(2, 1, 2, 48, 80)
+    expected = layer(f)
+    torch.testing.assert_close(layer(f + 3 * g), expected + 3 * layer(g), rtol=1e-5, atol=1e-5)
+    shifted = layer(f.roll((8, 24), (2, 3))) - expected.roll((8, 24), (2, 3))
+    assert shifted.abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_the_three_cycles_have_the_same_weights():
+    states = [MultigridCycle(1, 2, levels=4, cycle=cycle).state_dict() for cycle in "vwf"]
+    assert len({tuple((name, value.shape) for name, value in state.items()) for state in states}) == 1
+
+
+def test_channels_grow_with_the_level():
+    layer = MultigridCycle(1, 20, levels=5, smoothing=(1, 0), channel_growth=1.0)
+    assert [steps[-1].S.weight.shape[:2] for steps in layer.pre[1:]] == [(40, 2), (60, 3), (80, 4), (100, 5)]
+    assert layer(torch.randn(2, 1, 101, 101)).shape == (2, 20, 101, 101)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 33), min_size=1, max_size=2),
+    side=st.sampled_from(["dirichlet", "neumann", "periodic", ("dirichlet", "neumann"), ("neumann", "dirichlet")]),
+)
+def test_interior_nodes_keep_the_grid_whatever_its_size(sizes, side):
+    layer = MultigridCycle(1, 2, boundary=[side] * len(sizes), levels=4, interior_nodes=True)
+    assert layer(torch.randn(1, 1, *sizes)).shape == (1, 2, *sizes)
+
+
+@pytest.mark.parametrize("side", ["dirichlet", "neumann", ("neumann", "dirichlet")])
+def test_constant_is_prolonged_exactly_next_to_sides_that_let_it_pass(side):
+    """Linear interpolation of 1 is 1 but for the cell beside a zero."""
+    for length in (15, 16, 31):
+        layer = MultigridCycle(1, 1, boundary=[side], levels=2, interior_nodes=True)
+        coarse = layer.restrict_u[0](torch.ones(1, 1, length))
+        fine = layer.prolong[0](torch.ones_like(coarse), (length,))[0, 0]
+        zero_below, zero_above = "dirichlet" in (side, side[0]), "dirichlet" in (side, side[1])
+        inside = fine[int(zero_below) : length - int(zero_above)]
+        torch.testing.assert_close(inside, torch.ones_like(inside))
 
 
 @pytest.mark.parametrize(
@@ -120,6 +212,23 @@ def test_impossible_schedule_is_refused(schedule, message):
         MultigridCycle(1, 1, schedule=schedule)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cycle": "x"}, "unknown cycle 'x'. Allowed: v, w, f."),
+        ({"schedule": SCHEDULE, "levels": 4}, "has its own number of levels; leave levels=4 out"),
+        ({"levels": 0}, "levels must be at least 1, got 0"),
+        ({"smoothing": (1,)}, r"smoothing \(1,\): give \(pre, post\) steps >= 0"),
+        ({"smoothing": (0, 1)}, "finest level needs at least one pre-smoothing step"),
+        ({"channel_growth": -1.0}, "channel_growth must be at least 0, got -1.0"),
+        ({"grid": (16,), "boundary": ["periodic"] * 2}, "of each of the 2 axes"),
+    ],
+)
+def test_impossible_cycle_is_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        MultigridCycle(1, 1, **options)
+
+
 def test_published_layout_that_does_not_fit_the_schedule_is_refused():
     with pytest.raises(UserError, match="give one for each of the 3 levels above the coarsest"):
         MultigridCycle(1, 1, schedule=SCHEDULE, published_widths=[4])
@@ -132,21 +241,50 @@ def randomised(cycle):
     return cycle
 
 
-def classical_cycle(levels):
-    """Five-point Laplacian (h = 1 on the finest grid), Jacobi damped by 4/5, full weighting, linear interpolation."""
-    schedule = ((1, 3), *((0, 3),) * (levels - 2), (40, 0))
-    cycle = MultigridCycle(1, 1, boundary="periodic", schedule=schedule).double()
-    stencil = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]], dtype=torch.float64)
-    centre = torch.zeros(3, 3, dtype=torch.float64)
-    centre[1, 1] = 0.8 / 4
+def residual_factors(cycle, boundary, sizes, *, interior_nodes=True):
+    """||f - A u|| after one cycle over that before it, for six cycles from u = 0."""
+    layer, laplacian = classical_cycle(cycle, boundary, sizes, interior_nodes=interior_nodes)
+    f = torch.randn(1, 1, *sizes, dtype=torch.float64)
+    if "dirichlet" not in boundary:
+        f -= f.mean()
+    u = torch.zeros_like(f)
+    residuals = [f.norm().item()]
     with torch.no_grad():
-        cycle.first.weight.zero_()
-        for restriction in cycle.restrict_u:
+        for _ in range(6):
+            u = u + layer(f - laplacian(u))
+            residuals.append((f - laplacian(u)).norm().item())
+    return [after / before for before, after in itertools.pairwise(residuals)]
+
+
+def classical_cycle(cycle, boundary, sizes, *, interior_nodes):
+    """Second differences (h = 1 on the finest grid), damped Jacobi, full weighting, linear interpolation; (2, 2) steps,
+    the correction scheme, and 40 steps on a coarsest grid of at most 4 points per axis."""
+    levels = 1
+    while max(sizes) / 2**levels > 2:
+        levels += 1
+    schedule = (*((2, 2),) * (levels - 1), (40, 0))
+    layer = MultigridCycle(
+        1, 1, boundary=boundary, schedule=schedule, cycle=cycle, restrict_residual=True, interior_nodes=interior_nodes
+    ).double()
+    damping, inverse_of_centre = LINES[len(sizes)]
+    centre = (1,) * len(sizes)
+    stencil = torch.zeros((3,) * len(sizes), dtype=torch.float64)
+    for axis in range(len(sizes)):
+        stencil[centre] += 2
+        for side in (0, 2):
+            stencil[(*centre[:axis], side, *centre[axis + 1 :])] = -1
+    smoother = torch.zeros_like(stencil)
+    smoother[centre] = damping * inverse_of_centre
+    with torch.no_grad():
+        layer.first.weight[:] = smoother
+        for restriction in layer.restrict_u:
             restriction.weight.zero_()
         for level in range(levels):
-            for step in (*cycle.pre[level], *cycle.post[level]):
-                step.A.weight.copy_(stencil / 4**level)
-                step.S.weight.copy_(centre * 4**level)
-    laplacian = Convolution(1, 1, boundary="periodic").double()
+            if level < levels - 1:
+                layer.residual[level].weight[:] = stencil / 4**level
+            for step in (*layer.pre[level], *layer.post[level]):
+                step.A.weight[:] = stencil / 4**level
+                step.S.weight[:] = smoother * 4**level
+    laplacian = Convolution(1, 1, boundary=boundary).double()
     laplacian.weight.data[:] = stencil
-    return cycle, laplacian
+    return layer, laplacian

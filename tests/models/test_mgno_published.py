@@ -99,7 +99,7 @@ def test_changes_replace_what_the_configuration_says(golden):
         ({"num_channel_u": 7}, "do not fit the configuration: 'mixers.0.prolong.0.weight' has shape"),
         ({"num_layer": 3}, "entries have no counterpart, beginning with 'mixers.2"),
         ({"num_iteration": [[1, 0]] * 4}, "weights lack 'conv_list.0.RTlayers.2.weight'"),
-        ({"use_res": True}, "use_res=true"),
+        ({"use_res": True}, "entries have no counterpart, beginning with 'mixers.0.residual.0.weight'"),
     ],
 )
 def test_configuration_that_is_not_that_of_the_weights_is_refused(golden, change, message):
