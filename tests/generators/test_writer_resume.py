@@ -117,8 +117,8 @@ def test_generation_killed_around_the_last_rename_is_finished_by_the_next_call(p
 
 def test_an_interrupted_call_keeps_its_shards(output, interrupt):
     interrupt()
+    # The worker may have gone on with the next shards before it heard of the interruption.
     assert ShardFolder(output).shard(0).exists()
-    assert not ShardFolder(output).shard(2).exists()
     assert not output.exists()
 
 
