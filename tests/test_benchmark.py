@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import itertools
+import json
 import math
 import os
 import shutil
@@ -14,6 +15,8 @@ from types import ModuleType
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from katops import cli
@@ -683,3 +686,15 @@ def test_a_gpu_is_measured_with_events(script: Callable[[str], ModuleType]) -> N
     assert {"katops torch", GELU} <= {row.competitor for row in rows}
     assert {row.clock for row in rows} == {"CUDA events"}
     assert all(row.error_y < 1e-6 for row in rows if row.error_y is not None)
+
+
+def test_transcription_of_mgno_gives_the_reference_output(script: Callable[[str], ModuleType], shared: Path) -> None:
+    path = shared / "golden/mgno_dirichlet.safetensors"
+    with safe_open(path, "pt") as file:
+        config = json.loads(file.metadata()["config"])
+    tensors = load_file(path)
+    state = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
+    width, layers, schedule = (config[key] for key in ("num_channel_u", "num_layer", "num_iteration"))
+    net = script("mgno_transcription").TranscribedMgNO(1, width, layers, schedule)
+    net.load_state_dict(state)
+    torch.testing.assert_close(net(tensors["input"]), tensors["output"], rtol=1e-4, atol=1e-5)

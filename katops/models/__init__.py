@@ -10,3 +10,6 @@ from katops.models.build import list_layers as list_layers
 from katops.models.build import list_models as list_models
 from katops.models.kat import KAT as KAT
 from katops.models.mgno import MgNO as MgNO
+from katops.models.neural_operators import FNO as FNO
+from katops.models.neural_operators import UNO as UNO
+from katops.models.unet import UNet as UNet
