@@ -6,7 +6,7 @@ This module needs numpy only; it is read by the command line before torch is imp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -26,24 +26,26 @@ GRIDS = ("cell_centres", "nodes", "periodic_nodes", "uneven")
 COORDINATES = ("cartesian", "polar", "spherical", "log_spherical")
 
 Side = str
-Boundary = str | Sequence[str | Sequence[str]]
+Boundary = str | Sequence[str | Sequence[str]] | Mapping[str, str | Sequence[str]]
+AXIS_NAMES = ("x", "y", "z")
 
 
 def normalise_boundary(
-    boundary: Boundary, n_axes: int, allowed: Sequence[str] = BOUNDARIES
+    boundary: Boundary, n_axes: int, allowed: Sequence[str] = BOUNDARIES, names: Sequence[str] = AXIS_NAMES
 ) -> tuple[tuple[Side, Side], ...]:
     """Spell a boundary condition out as (lower side, upper side) for each axis.
 
     Args:
         boundary: one name for all sides (``"periodic"``), or one entry per axis, each a name or a pair of names
-            (``["periodic", ["dirichlet", "neumann"]]``).
+            (``["periodic", ["dirichlet", "neumann"]]``, or ``{"x": "periodic", "y": ["dirichlet", "neumann"]}``).
         n_axes: the number of spatial axes.
         allowed: the names that may occur.
+        names: of the axes.
 
     Raises:
         UserError: a name is unknown, the number of entries is not the number of axes, or only one side is periodic.
     """
-    entries = [boundary] * n_axes if isinstance(boundary, str) else list(boundary)
+    entries = _boundary_entries(boundary, n_axes, names[:n_axes])
     if len(entries) != n_axes:
         raise UserError(f"boundary {boundary!r} has {len(entries)} entries; give one for each of the {n_axes} axes")
     sides = tuple((entry, entry) if isinstance(entry, str) else tuple(entry) for entry in entries)
@@ -58,6 +60,16 @@ def normalise_boundary(
         if (axis[0] == "periodic") != (axis[1] == "periodic"):
             raise UserError(f"boundary {axis!r}: an axis is periodic on both sides or on neither")
     return sides
+
+
+def _boundary_entries(boundary: Boundary, n_axes: int, names: Sequence[str]) -> list[str | Sequence[str]]:
+    if isinstance(boundary, str):
+        return [boundary] * n_axes
+    if not isinstance(boundary, Mapping):
+        return list(boundary)
+    if set(boundary) != set(names):
+        raise UserError(f"boundary {dict(boundary)!r} must have one entry for each of the axes {', '.join(names)}")
+    return [boundary[name] for name in names]
 
 
 @dataclass(frozen=True)

@@ -139,3 +139,15 @@ def test_a_description_from_before_constants_were_known_is_read() -> None:
 def test_a_function_reaches_every_tensor_of_a_sample() -> None:
     sample = FieldSample(x=1, time=2, constants=3, scalars_out=4)
     assert sample.map(lambda value: 10 * value) == FieldSample(x=10, time=20, constants=30, scalars_out=40)
+
+
+def test_a_boundary_may_name_the_axes_in_any_order() -> None:
+    expected = (("periodic", "periodic"), ("dirichlet", "neumann"))
+    assert normalise_boundary({"y": ["dirichlet", "neumann"], "x": "periodic"}, 2) == expected
+    assert normalise_boundary({"r": "neumann"}, 1, names=["r"]) == (("neumann", "neumann"),)
+
+
+@pytest.mark.parametrize("boundary", [{"x": "periodic"}, {"x": "periodic", "z": "neumann"}, {}])
+def test_a_boundary_that_names_other_axes_is_refused(boundary: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="must have one entry for each of the axes x, y"):
+        normalise_boundary(boundary, 2)

@@ -42,11 +42,12 @@ class Component(BaseModel):
         return dict(self.model_extra or {})
 
 
-def _component(value: Any) -> Any:
+def as_component(value: Any) -> Any:
+    """A name alone is a component without options."""
     return {"name": value} if isinstance(value, str) else value
 
 
-NamedComponent = Annotated[Component, BeforeValidator(_component)]
+NamedComponent = Annotated[Component, BeforeValidator(as_component)]
 
 
 class Optimisation(Section):

@@ -15,6 +15,7 @@ from katops.config.base import (
     ReportConfig,
     Section,
     Seed,
+    as_component,
 )
 from katops.errors import UserError
 
@@ -72,7 +73,8 @@ class DataConfig(Section):
     ``file`` and each of ``validation_files`` and ``test_files`` is a file, a folder or a pattern such as
     ``data/*.hdf5``. Published layouts describe themselves; ``inputs``, ``outputs`` and ``constants`` then select
     channels. For any other file the keys from ``format`` to ``time_step`` are the description. ``condition`` names
-    parameters that the model is given as constant channels.
+    parameters that the model is given as constant channels. ``dirichlet_values`` says what outputs are on the Dirichlet
+    sides, a number or the name of an input; predictions then have exactly these values there.
     """
 
     file: str
@@ -87,7 +89,7 @@ class DataConfig(Section):
     condition: list[str] = Field(default_factory=list)
     channels: dict[str, list[str]] | None = None
     axes: list[str] | dict[str, list[str]] | None = None
-    boundary: str | list[str | list[str]] | None = None
+    boundary: str | list[str | list[str]] | dict[str, str | list[str]] | None = None
     grid: GridName | list[GridName] | None = None
     domain: list[Annotated[list[float], Field(min_length=2, max_length=2)]] | None = None
     time_step: Annotated[float, Field(gt=0.0)] | None = None
@@ -97,16 +99,24 @@ class DataConfig(Section):
     crop: list[Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)] | None] | None = None
     exclude: list[NonNegativeInt] = Field(default_factory=list)
     split: SplitConfig = SplitConfig()
-    normalizer: Literal["standard", "none"] = "standard"
+    normalizer: Literal["standard", "pointwise", "none"] = "standard"
+    dirichlet_values: dict[str, float | str] = Field(default_factory=dict)
     memory: Literal["auto", "ram", "file"] = "auto"
     workers: NonNegativeInt = 0
+
+
+class ScheduleConfig(Component):
+    """A schedule of the learning rate with its options (``katops.training.optim``)."""
+
+    name: Literal["one_cycle", "cosine", "constant", "step"]
 
 
 class TrainConfig(Optimisation):
     """The optimisation; ``loss`` is a registered metric that is differentiable."""
 
     loss: NamedComponent = Component(name="relative_l2")
-    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    schedule: Annotated[ScheduleConfig, BeforeValidator(as_component)] = ScheduleConfig(name="one_cycle")
 
 
 class RunConfig(BaseRunConfig):

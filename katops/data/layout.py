@@ -178,7 +178,7 @@ def restate_axes(axes: Sequence[Axis], statement: Statement) -> tuple[Axis, ...]
     """
     restated = list(axes)
     if statement.boundary is not None:
-        sides = normalise_boundary(statement.boundary, len(axes))
+        sides = normalise_boundary(statement.boundary, len(axes), names=[axis.name for axis in axes])
         restated = [replace(axis, boundary=side) for axis, side in zip(restated, sides, strict=True)]
     if statement.grid is not None:
         grids = [statement.grid] * len(axes) if isinstance(statement.grid, str) else list(statement.grid)

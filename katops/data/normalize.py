@@ -13,17 +13,18 @@ from torch import Tensor, nn
 from katops.data.dataset import FieldDataset
 from katops.data.statistics.fields import FieldStatistics, field_statistics
 from katops.data.statistics.moments import ChannelStatistics
+from katops.data.statistics.points import PointMoments, point_statistics
 from katops.errors import UserError
 from katops.fields import FieldMeta
 
-KINDS = ("standard", "none")
+KINDS = ("standard", "pointwise", "none")
 # Below this ratio of standard deviation to mean, what varies is the rounding of float64 sums, not the data.
 _CONSTANT = 1e-12
 SIDES = ("input", "output", "constant")
 
 
 class Normalizer(nn.Module):
-    """Affine map of each channel: encoded = (value - mean) / std, value = mean + std * encoded.
+    """Affine map of each channel, or of each point of it: encoded = (value - mean) / std, value = mean + std * encoded.
 
     A new normaliser is the identity (mean 0, std 1); :func:`fit_normalizer` or ``load_state_dict`` give it statistics.
     All frames of a window share the statistics of their channel. The result has the wider of the two element types, so
@@ -34,9 +35,9 @@ class Normalizer(nn.Module):
         dtype: of the statistics.
 
     Attributes:
-        input_mean, input_std: (input channels,) buffers.
-        output_mean, output_std: (output channels,) buffers.
-        constant_mean, constant_std: (channels that do not change in time,) buffers.
+        input_mean, input_std: (input channels,) buffers; (input channels, \\*space) where each point has its own.
+        output_mean, output_std: (output channels,) buffers, or with \\*space.
+        constant_mean, constant_std: (channels that do not change in time,) buffers, or with \\*space.
         input_constant, output_constant, constant_constant: bool buffers; channels without variation, whose std is set
             to 1.
         inputs, outputs, constants: names of the channels, in the order of the buffers.
@@ -60,6 +61,11 @@ class Normalizer(nn.Module):
         return tuple(
             dict.fromkeys(name for names, flags in flagged for name, flag in zip(names, flags, strict=True) if flag)
         )
+
+    @property
+    def output_scale(self) -> Tensor:
+        """(output channels,) standard deviation of each output, over all points."""
+        return self.output_std.flatten(1).square().mean(1).sqrt() if self.output_std.ndim > 1 else self.output_std
 
     def encode_input(self, x: Tensor) -> Tensor:
         """Input in physical units -> normalised.
@@ -97,8 +103,8 @@ class Normalizer(nn.Module):
                 f"the constants have shape {tuple(constants.shape)}; expected (batch, {len(self.constants)} channels, "
                 f"{self.n_axes} axes of space) ({', '.join(self.constants) or 'none'})"
             )
-        shape = (-1, *(1,) * self.n_axes)
-        return (constants - self.constant_mean.view(shape)) / self.constant_std.view(shape)
+        mean, std = (self._spread(values, 1, constants) for values in (self.constant_mean, self.constant_std))
+        return (constants - mean) / std
 
     def extra_repr(self) -> str:
         return f"{', '.join((*self.inputs, *self.constants))} -> {', '.join(self.outputs)}"
@@ -119,19 +125,36 @@ class Normalizer(nn.Module):
                 f"the {side} of shape {tuple(values.shape)} has {width} channels; expected "
                 f"{'a multiple of ' if folded else ''}{channels} ({names})"
             )
-        shape = (width, *(1,) * self.n_axes)
-        return mean.repeat(width // channels).view(shape), std.repeat(width // channels).view(shape)
+        return self._spread(mean, width // channels, values), self._spread(std, width // channels, values)
+
+    def _spread(self, statistic: Tensor, frames: int, values: Tensor) -> Tensor:
+        """A statistic of the channels, once per folded frame, shaped to broadcast against ``values``."""
+        if statistic.ndim == 1:
+            statistic = statistic.view(-1, *(1,) * self.n_axes)
+        elif statistic.shape[1:] != values.shape[-self.n_axes :]:
+            raise UserError(
+                f"the statistics of every point were taken on a grid of {_by(statistic.shape[1:])} points, the fields "
+                f"have {_by(values.shape[-self.n_axes :])}; train with data.normalizer standard to use other grids"
+            )
+        return statistic.repeat(frames, *(1,) * self.n_axes)
 
     def _sides(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """(name of the side, names of its channels)."""
         return tuple(zip(SIDES, (self.inputs, self.outputs, self.constants), strict=True))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Model files from before there were constants hold no statistics of them: the identity is kept."""
+        """Model files from before there were constants hold no statistics of them: the identity is kept.
+
+        Statistics of every point bring their grid with them.
+        """
         if not self.constants:
             for name in ("mean", "std", "constant"):
                 key = f"{prefix}constant_{name}"
                 state_dict.setdefault(key, getattr(self, f"constant_{name}"))
+        for side, _ in self._sides():
+            for name in (f"{side}_mean", f"{side}_std"):
+                if (stored := state_dict.get(f"{prefix}{name}")) is not None:
+                    setattr(self, name, torch.empty_like(stored))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
@@ -167,7 +190,8 @@ def fit_normalizer(
     Args:
         dataset: where to read; its dtype is that of the statistics.
         indices: windows of the training part.
-        kind: "standard", or "none" to keep the identity (the mean of the targets is still taken).
+        kind: "standard"; "pointwise" for statistics of every grid point, which ties the model to the grid and reads the
+            windows once more; "none" to keep the identity (the mean of the targets is still taken).
         progress: called with (windows done, all windows).
 
     Raises:
@@ -175,17 +199,23 @@ def fit_normalizer(
             named).
     """
     check_kind(kind)
-    return fit_of(dataset, field_statistics(dataset, indices, progress=progress), kind)
+    return fit_of(dataset, indices, field_statistics(dataset, indices, progress=progress), kind)
 
 
-def fit_of(dataset: FieldDataset, statistics: FieldStatistics, kind: str = "standard") -> Fit:
+def fit_of(
+    dataset: FieldDataset, indices: Sequence[int] | np.ndarray, statistics: FieldStatistics, kind: str = "standard"
+) -> Fit:
     """The normaliser with given statistics, in the dtype of the dataset."""
     check_kind(kind)
     normalizer = Normalizer(dataset.meta, dtype=dataset.dtype)
-    if kind == "standard":
+    if kind != "none":
         rows = (statistics.inputs, statistics.outputs, statistics.constants)
         for side, channels in zip(SIDES, rows, strict=True):
             _store(normalizer, side, channels)
+    if kind == "pointwise":
+        points = point_statistics(dataset, indices)
+        for side in SIDES:
+            _store_points(normalizer, side, points[f"{side}s"], dataset.space)
     target_mean = torch.from_numpy(statistics.target_mean).to(dataset.dtype)
     return Fit(normalizer, target_mean, statistics.count, statistics)
 
@@ -208,3 +238,20 @@ def _store(normalizer: Normalizer, side: str, channels: Sequence[ChannelStatisti
     getattr(normalizer, f"{side}_mean").copy_(mean)
     getattr(normalizer, f"{side}_std").copy_(torch.where(constant, 1.0, std))
     getattr(normalizer, f"{side}_constant").copy_(constant)
+
+
+def _store_points(normalizer: Normalizer, side: str, points: PointMoments, space: Sequence[int]) -> None:
+    """Put the statistics of every point in place of those of the channels; parameters, which come last, keep theirs."""
+    for name in ("mean", "std"):
+        of_channels = getattr(normalizer, f"{side}_{name}")
+        spread = of_channels.view(-1, *(1,) * len(space)).repeat(1, *space)
+        if points.count:
+            values = points.mean if name == "mean" else points.std
+            if name == "std":
+                values = torch.where(values <= _CONSTANT * points.mean.abs(), 1.0, values)
+            spread[: len(values)] = values.to(spread.dtype)
+        setattr(normalizer, f"{side}_{name}", spread)
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return " x ".join(map(str, sizes))

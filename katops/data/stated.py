@@ -17,7 +17,8 @@ def stated(config: Path | None = None, **options: str | float | None) -> tuple[s
     Args:
         config: a configuration, or a YAML file with its ``data`` section alone.
         options: as on the command line, ``None`` where not given; they go before the configuration. Lists are separated
-            by commas; ``boundary`` has an entry per axis, of which "dirichlet/neumann" is one with different sides;
+            by commas; ``boundary`` has an entry per axis, of which "dirichlet/neumann" is one with different sides and
+            "y=neumann" one with the name of its axis;
             ``domain`` is "0:1,0:2".
 
     Raises:
@@ -82,10 +83,15 @@ def _one_or_each(text: str) -> str | list[str]:
     return _words(text) if "," in text else text.strip()
 
 
-def _boundary(text: str) -> str | list[str | list[str]]:
-    if "/" not in text:
-        return _one_or_each(text)
-    return [[side.strip() for side in word.split("/")] if "/" in word else word for word in _words(text)]
+def _boundary(text: str) -> str | list[str | list[str]] | dict[str, str | list[str]]:
+    if "=" in text:
+        pairs = [word.partition("=") for word in _words(text)]
+        return {axis.strip(): _sides(sides.strip()) for axis, _, sides in pairs}
+    return [_sides(word) for word in _words(text)] if "/" in text else _one_or_each(text)
+
+
+def _sides(word: str) -> str | list[str]:
+    return [side.strip() for side in word.split("/")] if "/" in word else word
 
 
 def _domain(text: str) -> list[list[float]]:

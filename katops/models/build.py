@@ -15,7 +15,8 @@ from timm.models import load_checkpoint, register_model
 from torch import nn
 
 from katops.errors import UserError
-from katops.fields import STENCIL_BOUNDARIES, FieldMeta, normalise_boundary
+from katops.fields import STENCIL_BOUNDARIES, Boundary, FieldMeta, normalise_boundary
+from katops.layers.boundary import Sides
 from katops.models.options import allowed_options, plain_options, resolve_options
 from katops.registry import LAYERS, MODELS
 
@@ -127,14 +128,18 @@ def _options_from_meta(
         given = options.get(key)
         if given is None:
             continue
-        if key == "boundary" and _completes(normalise_boundary(given, len(meta.axes)), meta.boundary):
-            described[key] = normalise_boundary(given, len(meta.axes))
+        if key == "boundary" and _completes(_stated_boundary(given, meta), meta.boundary):
+            described[key] = _stated_boundary(given, meta)
         elif key == "boundary" or given != value:
             said = meta.boundary if key == "boundary" else value
             raise UserError(
                 f"option {key!r} of model {name!r} is {given!r}, but the data {meta.name!r} say {said!r}; drop it"
             )
     return described
+
+
+def _stated_boundary(given: Boundary, meta: FieldMeta) -> Sides:
+    return normalise_boundary(given, len(meta.axes), names=[axis.name for axis in meta.axes])
 
 
 def _completes(given: tuple, said: tuple) -> bool:

@@ -102,6 +102,8 @@ def _matches(value: Any, annotation: Any) -> bool:
     if isinstance(origin, type) and issubclass(origin, Sequence):
         items = isinstance(value, Sequence) and not isinstance(value, str)
         return items and all(_matches(item, arguments[0]) for item in value)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return isinstance(value, Mapping) and all(_matches(item, arguments[1]) for item in value.values())
     if annotation is bool or annotation is type(None) or annotation is str:
         return isinstance(value, annotation)
     if annotation in (int, float):
@@ -117,6 +119,8 @@ def _in_words(annotation: Any) -> str:
         return "the name of a layer or a callable"
     if isinstance(origin, type) and issubclass(origin, Sequence):
         return f"a list with entries that are {_in_words(arguments[0])}"
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return f"a mapping of names to values that are {_in_words(arguments[1])}"
     words = {int: "an integer", float: "a number", bool: "true or false", str: "a name", type(None): "null"}
     return words.get(annotation, str(annotation))
 

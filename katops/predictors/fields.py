@@ -11,6 +11,7 @@ from katops.data.normalize import Normalizer
 from katops.errors import UserError
 from katops.fields import Channel, FieldMeta
 from katops.models.build import build_model
+from katops.predictors.dirichlet import dirichlet_sources, enforce
 from katops.predictors.tensors import part
 
 
@@ -24,12 +25,25 @@ class FieldPredictor(nn.Module):
             (batch, steps_out * output channels, \\*space).
         normalizer: statistics of the training inputs and targets.
         meta: names, units and axes of the fields.
+        dirichlet_values: outputs with a known value on the Dirichlet sides, a number or the name of the input channel
+            that has it there; predictions then have exactly that value on these sides.
+
+    Raises:
+        UserError: see :func:`katops.predictors.dirichlet.dirichlet_sources`.
     """
 
     KIND = "fields"
 
-    def __init__(self, model: nn.Module, normalizer: Normalizer, meta: FieldMeta) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        normalizer: Normalizer,
+        meta: FieldMeta,
+        dirichlet_values: Mapping[str, float | str] | None = None,
+    ) -> None:
         super().__init__()
+        self.dirichlet_values = dict(dirichlet_values or {})
+        self._dirichlet = dirichlet_sources(self.dirichlet_values, meta)
         self.model = model
         self.normalizer = normalizer
         self.meta = meta
@@ -51,7 +65,8 @@ class FieldPredictor(nn.Module):
         if constants is not None:
             encoded = torch.cat([encoded, self.normalizer.encode_constants(constants)], 1)
         output = self.model(encoded, time)
-        return self.normalizer.decode_output(output.unflatten(1, (self.meta.steps_out, len(self.meta.outputs))))
+        y = self.normalizer.decode_output(output.unflatten(1, (self.meta.steps_out, len(self.meta.outputs))))
+        return enforce(y, x, constants, self._dirichlet, self.meta)
 
     def _check(self, x: Tensor) -> None:
         meta = self.meta
@@ -155,7 +170,8 @@ class FieldPredictor(nn.Module):
 
     def description(self) -> dict[str, Any]:
         """The JSON part of a model file that is its own."""
-        return {"meta": self.meta.to_dict()}
+        enforced = {"dirichlet_values": self.dirichlet_values} if self.dirichlet_values else {}
+        return {"meta": self.meta.to_dict(), **enforced}
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of a model file."""
@@ -171,7 +187,7 @@ class FieldPredictor(nn.Module):
         """
         meta = FieldMeta.from_dict(header["meta"])
         model = build_model(header["model"]["name"], **header["model"]["arguments"])
-        predictor = cls(model, Normalizer(meta), meta)
+        predictor = cls(model, Normalizer(meta), meta, header.get("dirichlet_values"))
         model.load_state_dict(part(tensors, "model."), assign=True)
         predictor.normalizer.load_state_dict(part(tensors, "normalizer."), assign=True)
         return predictor

@@ -283,9 +283,9 @@ def _summary(run: RunConfig, data: RunData, bundle: Bundle) -> dict[str, Any]:
         ],
         "model": model_card(bundle),
         "training": {
-            "optimizer": "AdamW",
+            "optimizer": {"adamw": "AdamW", "adam": "Adam"}[train.optimizer],
             "learning_rate": train.learning_rate,
-            "schedule": train.schedule,
+            "schedule": train.schedule.name,
             "batch_size": train.batch_size,
             "loss": train.loss.name,
             "seed": run.seed,

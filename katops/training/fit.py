@@ -21,11 +21,12 @@ from katops.files import write_text
 from katops.models.build import build_model
 from katops.models.options import resolve_options
 from katops.predictors import FieldPredictor
+from katops.predictors.dirichlet import dirichlet_sources
 from katops.registry import METRICS, MODELS
 from katops.training.data import RunData, statement
 from katops.training.directory import CONFIG_FILE
 from katops.training.loop import Course, check_device
-from katops.training.optim import total_steps
+from katops.training.optim import check_schedule, steps_per_epoch, total_steps
 from katops.training.resume import check_same_run
 from katops.training.task import MONITOR, OperatorTask
 
@@ -36,10 +37,13 @@ def check_run(config: RunConfig, meta: FieldMeta) -> None:
     The model is built without memory for its weights.
 
     Raises:
-        UserError: a name or an option does not exist or does not fit the fields, or the device is not there.
+        UserError: a name or an option does not exist or does not fit the fields, the device is not there, or a value on
+            the Dirichlet sides cannot be enforced.
     """
     build_loss(config.train.loss)
+    check_schedule(config.train)
     check_device(config.train)
+    dirichlet_sources(config.data.dirichlet_values, meta)
     with torch.device("meta"):
         _build(config, meta)
 
@@ -63,7 +67,8 @@ def build_predictor(config: RunConfig, data: RunData, fit: Fit) -> FieldPredicto
         UserError: the model or one of its options does not exist or does not fit the data.
     """
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    predictor = FieldPredictor(_build(config, data.meta, data.dataset.space), fit.normalizer, data.meta)
+    model = _build(config, data.meta, data.dataset.space)
+    predictor = FieldPredictor(model, fit.normalizer, data.meta, config.data.dirichlet_values)
     sample = data.dataset.read(data.train_windows[:1])
     with torch.no_grad():
         predictor.eval()(sample.x, sample.time, sample.constants)
@@ -103,7 +108,8 @@ def train_model(
         check_same_run(config, directory)
         saved = course.saved(data.fingerprint, f"{config.data.file} is not the file")
     write_text(directory / CONFIG_FILE, config.to_yaml())
-    steps = total_steps(config.train, len(data.train_windows))
+    windows = len(data.train_windows)
+    steps = total_steps(config.train, windows), steps_per_epoch(config.train, windows)
     task = OperatorTask(predictor, build_loss(config.train.loss), config.train, steps, data.fingerprint)
     held_out = data.validation
     validation = None if held_out is None else _loader(config, held_out.dataset, held_out.windows, shuffle=False)

@@ -27,7 +27,7 @@ class OperatorTask(lightning.LightningModule):
         predictor: normaliser and model.
         loss: maps (prediction, target), each (batch, channel, \\*space), to one value per sample.
         config: the ``train`` section.
-        steps: optimiser steps of the whole training, for the schedule.
+        steps: optimiser steps of the whole training and of one epoch, for the schedule.
         fingerprint: of the training data; kept in checkpoints, so that a run is never continued on other data.
     """
 
@@ -36,7 +36,7 @@ class OperatorTask(lightning.LightningModule):
         predictor: FieldPredictor,
         loss: Callable[[Tensor, Tensor], Tensor],
         config: TrainConfig,
-        steps: int,
+        steps: tuple[int, int],
         fingerprint: str,
     ) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class OperatorTask(lightning.LightningModule):
 
     def training_step(self, batch: FieldSample, batch_index: int) -> Tensor:
         """Mean loss of one batch."""
-        scale = self.predictor.normalizer.output_std.view(-1, *(1,) * len(self.predictor.meta.axes))
+        scale = self.predictor.normalizer.output_scale.view(-1, *(1,) * len(self.predictor.meta.axes))
         prediction = self.predictor(batch.x, batch.time, batch.constants) / scale
         loss = self.loss(prediction.flatten(1, 2), (batch.y / scale).flatten(1, 2)).mean()
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.x))
@@ -73,9 +73,9 @@ class OperatorTask(lightning.LightningModule):
         return [f"{sample} of file {file}" if several else sample for file, sample in places]
 
     def configure_optimizers(self) -> Any:
-        """AdamW and the schedule, advanced after every step."""
+        """The optimiser and the schedule, advanced after every step."""
         optimizer = build_optimizer(self.predictor, self.config)
-        schedule = build_schedule(optimizer, self.config, self.steps)
+        schedule = build_schedule(optimizer, self.config, *self.steps)
         if schedule is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -318,3 +318,43 @@ def test_a_model_file_from_before_there_were_constants_is_loaded(fitted, moving,
     assert restored.encode_constants(torch.zeros(4, 0, 12, 20)).shape == (4, 0, 12, 20)
     with pytest.raises(RuntimeError, match="constant_mean"):
         Normalizer(forced.meta).load_state_dict(old)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_pointwise_statistics_are_those_of_every_point_over_the_training_samples(steady, fields):
+    fit = fit_normalizer(FieldDataset(describe(steady)), TRAIN, kind="pointwise")
+    for side, name in (("input", "coefficient"), ("output", "pressure")):
+        values = fields[name][TRAIN].astype(np.float64)
+        np.testing.assert_allclose(getattr(fit.normalizer, f"{side}_mean")[0], values.mean(0), rtol=1e-5, atol=1e-6)
+        std = np.where(values.std(0) == 0, 1, values.std(0))
+        np.testing.assert_allclose(getattr(fit.normalizer, f"{side}_std")[0], std, rtol=1e-4, atol=1e-6)
+    x = torch.from_numpy(fields["pressure"][:3, None, None].astype(np.float32))
+    torch.testing.assert_close(fit.normalizer.decode_output(fit.normalizer.encode_output(x)), x)
+
+
+def test_a_point_without_variation_is_encoded_as_zero_and_decoded_exactly(write_katops, fields):
+    pressure = fields["pressure"].copy()
+    pressure[:, 0] = 0.25
+    path = write_katops({"coefficient": ("input", fields["coefficient"]), "pressure": ("output", pressure)})
+    normalizer = fit_normalizer(FieldDataset(describe(path)), TRAIN, kind="pointwise").normalizer
+    y = torch.from_numpy(pressure[:2, None, None].astype(np.float32))
+    encoded = normalizer.encode_output(y)
+    assert (encoded[..., 0, :] == 0).all()
+    assert torch.equal(normalizer.decode_output(encoded)[..., 0, :], y[..., 0, :])
+
+
+def test_pointwise_statistics_refuse_another_grid_and_travel_with_the_state(steady, fields):
+    dataset = FieldDataset(describe(steady))
+    normalizer = fit_normalizer(dataset, TRAIN, kind="pointwise").normalizer
+    again = Normalizer(dataset.meta)
+    again.load_state_dict(normalizer.state_dict(), assign=True)
+    x = torch.from_numpy(fields["coefficient"][:2, None, None].astype(np.float32))
+    assert torch.equal(again.encode_input(x), normalizer.encode_input(x))
+    with pytest.raises(UserError, match=r"on a grid of 12 x 20 points, the fields have 6 x 20"):
+        again.encode_input(x[..., ::2, :])
+
+
+def test_the_scale_of_an_output_is_one_number_also_where_every_point_has_its_own(steady):
+    fit = fit_normalizer(FieldDataset(describe(steady)), TRAIN, kind="pointwise")
+    expected = fit.normalizer.output_std.square().mean().sqrt()
+    torch.testing.assert_close(fit.normalizer.output_scale, expected[None])

@@ -41,7 +41,7 @@ def cached_fit(
     Args:
         dataset: where to read.
         indices: windows of the training part.
-        kind: "standard" or "none".
+        kind: "standard", "pointwise" or "none".
         progress: called with (windows done, all windows).
 
     Raises:
@@ -58,7 +58,7 @@ def cached_fit(
         store.add(key, {**about, **values}, statistics.target_mean)
     elif progress is not None:
         progress(statistics.count, statistics.count)
-    return fit_of(dataset, statistics, kind)
+    return fit_of(dataset, indices, statistics, kind)
 
 
 def check_values(dataset: FieldDataset, indices: Sequence[int] | np.ndarray, progress: Progress | None = None) -> None:
