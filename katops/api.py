@@ -55,6 +55,8 @@ def evaluate(
     split: str = "auto",
     batch_size: int = 16,
     examples: int | None = None,
+    rollout: int | None = None,
+    start: int = 0,
     console: Console | None = None,
 ) -> Evaluation | ClassificationEvaluation:
     """Measure a model on data with known answers: fields beside the mean and persistence, images by their classes.
@@ -68,6 +70,9 @@ def evaluate(
             where the data are those of the training, so that the error is never that of samples seen in training.
         batch_size: samples per forward pass.
         examples: samples to show in the report; 3 fields or 12 images by default.
+        rollout: frames of one rollout in each trajectory, whose predictions are the model's next inputs; every frame is
+            compared. The windows of the training where ``None``.
+        start: first frame of the input of the rollouts.
         console: where to print; a quiet one by default in Python.
 
     Raises:
@@ -80,6 +85,7 @@ def evaluate(
     if output is not None and is_run(output):
         raise UserError(f"{str(output)!r} holds a training run, whose report would be replaced; choose another folder")
     kind = images if isinstance(bundle.predictor, ImagePredictor) else fields
+    forward = _rollout_of(bundle, rollout, start)
     measure = images.evaluate_images if kind is images else fields.evaluate_fields
     return measure(
         bundle,
@@ -89,6 +95,7 @@ def evaluate(
         batch_size=batch_size,
         examples=kind.EXAMPLES if examples is None else examples,
         console=console,
+        **forward,
     )
 
 
@@ -99,6 +106,8 @@ def predict(
     *,
     batch_size: int = 16,
     overwrite: bool = False,
+    rollout: int | None = None,
+    start: int = 0,
     console: Console | None = None,
 ) -> Path:
     """Apply a model to every window of a file of fields, or to every image of a folder.
@@ -109,6 +118,8 @@ def predict(
         output: file to write: HDF5 in the katops layout and in physical units for fields, CSV for images.
         batch_size: samples per forward pass.
         overwrite: replace ``output`` if it exists.
+        rollout: frames to predict from one window of each trajectory, the predictions being the model's next inputs.
+        start: first frame of the input of the rollouts.
         console: where to print; a quiet one by default in Python.
 
     Raises:
@@ -117,7 +128,19 @@ def predict(
     console = console or Console(quiet=True)
     bundle = _as_bundle(model)
     apply = images.predict_images if isinstance(bundle.predictor, ImagePredictor) else fields.predict_fields
-    return apply(bundle, file, Path(output), batch_size=batch_size, overwrite=overwrite, console=console)
+    forward = _rollout_of(bundle, rollout, start)
+    return apply(bundle, file, Path(output), batch_size=batch_size, overwrite=overwrite, console=console, **forward)
+
+
+def _rollout_of(bundle: Bundle, rollout: int | None, start: int) -> dict[str, int | None]:
+    """The arguments for runs on fields; images have no time."""
+    if rollout is not None and rollout < 1:
+        raise UserError(f"a rollout has at least 1 frame; given: {rollout}")
+    if isinstance(bundle.predictor, ImagePredictor):
+        if rollout is not None:
+            raise UserError("a rollout is for models of fields that change in time; this model classifies images")
+        return {}
+    return {"rollout": rollout, "start": start}
 
 
 def _as_config(config: RunConfig | ImageRunConfig | str | Path | dict[str, Any]) -> RunConfig | ImageRunConfig:

@@ -32,6 +32,11 @@ ModelFile = Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run fo
 Plugins = Annotated[
     list[str] | None, typer.Option("--plugin", metavar="FILE.py", help="Run a Python file that registers layers, ...")
 ]
+RolloutFrames = Annotated[
+    int | None,
+    typer.Option("--rollout", min=1, metavar="FRAMES", help="One rollout of so many frames in each trajectory."),
+]
+RolloutStart = Annotated[int, typer.Option("--start", min=0, help="First frame of the input of the rollouts.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Samples per forward pass.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
 
@@ -104,6 +109,8 @@ def evaluate(
         str, typer.Option(help="auto | all | train | validation | test. auto: test for the training data, else all.")
     ] = "auto",
     batch_size: BatchSize = 16,
+    rollout: RolloutFrames = None,
+    start: RolloutStart = 0,
     plugin: Plugins = None,
 ) -> None:
     """Measure a trained model: fields next to the mean and persistence predictors, images by their classes."""
@@ -112,7 +119,16 @@ def evaluate(
 
     load_plugins(plugin or [], allowed=True)
     with _interruptible():
-        api.evaluate(model, file, output=output, split=split, batch_size=batch_size, console=console)
+        api.evaluate(
+            model,
+            file,
+            output=output,
+            split=split,
+            batch_size=batch_size,
+            rollout=rollout,
+            start=start,
+            console=console,
+        )
 
 
 @app.command()
@@ -124,6 +140,8 @@ def predict(
     ],
     batch_size: BatchSize = 16,
     overwrite: Overwrite = False,
+    rollout: RolloutFrames = None,
+    start: RolloutStart = 0,
     plugin: Plugins = None,
 ) -> None:
     """Apply a trained model to every sample of a file, in physical units, or to every image of a folder."""
@@ -132,7 +150,16 @@ def predict(
 
     load_plugins(plugin or [], allowed=True)
     with _interruptible():
-        path = api.predict(model, file, output, batch_size=batch_size, overwrite=overwrite, console=console)
+        path = api.predict(
+            model,
+            file,
+            output,
+            batch_size=batch_size,
+            overwrite=overwrite,
+            rollout=rollout,
+            start=start,
+            console=console,
+        )
     console.print(f"wrote {path}")
 
 

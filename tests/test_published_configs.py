@@ -43,14 +43,16 @@ def test_config_trains_evaluates_and_predicts_on_a_few_samples(name: str, tmp_pa
     data["file"], values["output"] = str(file), str(tmp_path / "run")
     data["split"] |= {"preset": None, "train": 8, "validation": 2, "test": 2}
     train |= {"epochs": 1, "max_steps": 2, "batch_size": 2}
+    if values["report"]["rollout"]:
+        values["report"]["rollout"] = {"frames": 2, "start": 0}
     if FEWER[name] is None:
         x, y, velocity = np.random.default_rng(0).normal(size=(3, 12, 129, 129)).astype(np.float32)
         np.savez(file, x=x, y=y, velocity=velocity)
     else:
         data["generate"] |= {"samples": 12, **FEWER[name]}
     result = katops.train(values)
-    (evaluation,) = result.evaluations.values()
-    assert np.isfinite(evaluation.metrics["model"]["relative_l2"])
+    assert all(np.isfinite(found.metrics["model"]["relative_l2"]) for found in result.evaluations.values())
+    assert len(result.evaluations) == (2 if values["report"]["rollout"] else 1)
     assert katops.predict(result.directory, file, tmp_path / "predictions.h5").is_file()
 
 

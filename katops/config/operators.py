@@ -9,6 +9,7 @@ from katops.config.base import (
     Component,
     Locate,
     NamedComponent,
+    NonNegativeFloat,
     NonNegativeInt,
     Optimisation,
     PositiveInt,
@@ -37,6 +38,7 @@ class WindowConfig(Section):
     gap: NonNegativeInt = 0
     stride: PositiveInt = 1
     every: PositiveInt = 1
+    first: NonNegativeInt = 0
 
 
 class SplitConfig(Section):
@@ -111,12 +113,40 @@ class ScheduleConfig(Component):
     name: Literal["one_cycle", "cosine", "constant", "step"]
 
 
+class RolloutTrainingConfig(Section):
+    """Training on the model's own predictions.
+
+    ``steps`` calls of the model follow each other, and the loss is the mean over all of them; with ``pushforward`` the
+    gradient flows through the last call only, whose loss it is (Brandstetter, Worrall, Welling, arXiv 2202.03376).
+    ``noise`` is the standard deviation of a normally distributed error of the first input, as a fraction of that of the
+    channel (Sanchez-Gonzalez et al., arXiv 2002.09405).
+    """
+
+    steps: PositiveInt = 1
+    pushforward: bool = False
+    noise: NonNegativeFloat = 0.0
+
+
+class RolloutReportConfig(Section):
+    """A rollout of ``frames`` frames in every test trajectory, its input beginning at frame ``start``."""
+
+    frames: PositiveInt
+    start: NonNegativeInt = 0
+
+
+class FieldReportConfig(ReportConfig):
+    """What the report of a run on fields shows."""
+
+    rollout: RolloutReportConfig | None = None
+
+
 class TrainConfig(Optimisation):
     """The optimisation; ``loss`` is a registered metric that is differentiable."""
 
     loss: NamedComponent = Component(name="relative_l2")
     optimizer: Literal["adamw", "adam"] = "adamw"
     schedule: Annotated[ScheduleConfig, BeforeValidator(as_component)] = ScheduleConfig(name="one_cycle")
+    rollout: RolloutTrainingConfig = RolloutTrainingConfig()
 
 
 class RunConfig(BaseRunConfig):
@@ -126,12 +156,17 @@ class RunConfig(BaseRunConfig):
     data: DataConfig
     model: NamedComponent
     train: TrainConfig = TrainConfig()
-    report: ReportConfig = ReportConfig()
+    report: FieldReportConfig = FieldReportConfig()
 
     def check_together(self, locate: Locate) -> None:
         """See :meth:`BaseRunConfig.check_together`."""
         super().check_together(locate)
         split, train, data = self.data.split, self.train, self.data
+        if train.rollout.pushforward and train.rollout.steps < 2:
+            raise UserError(
+                f"{locate(('train', 'rollout', 'pushforward'))} needs train.rollout.steps of at least 2, given: "
+                f"{train.rollout.steps}"
+            )
         shares = [split.train or 0, split.validation, split.test or 0]
         if all(isinstance(share, float) or share == 0 for share in shares) and sum(shares) > 1.0 + 1e-9:
             raise UserError(

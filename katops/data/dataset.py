@@ -81,6 +81,9 @@ class FieldDataset(Dataset):
         memory_budget: int | None = None,
         condition: Sequence[str] = (),
     ) -> None:
+        self._reading = {"dtype": dtype, "allow_nonfinite": allow_nonfinite, "memory": memory}
+        self._reading |= {"memory_budget": memory_budget, "resample": resample}
+        self._reading |= {"exclude": tuple(exclude), "condition": tuple(condition)}
         if dtype not in _DTYPES:
             raise UserError(f"dtype {dtype} cannot be read; allowed: torch.float32, torch.float64")
         self.layouts = (layouts,) if isinstance(layouts, FileLayout) else tuple(layouts)
@@ -154,6 +157,18 @@ class FieldDataset(Dataset):
         samples, starts = self.windows.locate(np.asarray(flat, dtype=np.int64))
         files, within = self._within_files(samples)
         return files, within, starts
+
+    def with_window(self, window: Window) -> FieldDataset:
+        """The same files and samples in other windows.
+
+        Raises:
+            UserError: a trajectory is shorter than the window.
+        """
+        return FieldDataset(self.layouts, window=window, **self._reading)
+
+    def samples_of(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Numbers of the samples (counted over all files) that windows belong to, each once, increasing."""
+        return np.unique(self.windows.locate(np.asarray(indices, dtype=np.int64))[0])
 
     def of_samples(self, samples: Sequence[int] | np.ndarray) -> np.ndarray:
         """Numbers of all windows of some samples (counted over all files), such as a part of a

@@ -63,9 +63,14 @@ class Normalizer(nn.Module):
         )
 
     @property
+    def input_scale(self) -> Tensor:
+        """(input channels,) standard deviation of each input, over all points."""
+        return _over_points(self.input_std)
+
+    @property
     def output_scale(self) -> Tensor:
         """(output channels,) standard deviation of each output, over all points."""
-        return self.output_std.flatten(1).square().mean(1).sqrt() if self.output_std.ndim > 1 else self.output_std
+        return _over_points(self.output_std)
 
     def encode_input(self, x: Tensor) -> Tensor:
         """Input in physical units -> normalised.
@@ -251,6 +256,10 @@ def _store_points(normalizer: Normalizer, side: str, points: PointMoments, space
                 values = torch.where(values <= _CONSTANT * points.mean.abs(), 1.0, values)
             spread[: len(values)] = values.to(spread.dtype)
         setattr(normalizer, f"{side}_{name}", spread)
+
+
+def _over_points(std: Tensor) -> Tensor:
+    return std.flatten(1).square().mean(1).sqrt() if std.ndim > 1 else std
 
 
 def _by(sizes: Sequence[int]) -> str:

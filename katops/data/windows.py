@@ -16,8 +16,8 @@ class Window:
 
     - input frames:  s + i * every,                    i = 0 .. n_in - 1
     - target frames: s + (n_in + gap + j) * every,     j = 0 .. n_out - 1
-    - windows start at s = 0, stride, 2 * stride, ... as long as s + span <= T, the number of frames,
-      where span = (n_in + gap + n_out - 1) * every + 1.
+    - windows start at s = first, first + stride, first + 2 * stride, ... as long as s + span <= T, the number of
+      frames, where span = (n_in + gap + n_out - 1) * every + 1.
 
     So ``every`` thins the trajectory, ``gap`` counts thinned frames that are skipped between the last input and the
     first target (0: the target follows at once), and ``stride`` is the distance of neighbouring windows. The lead time,
@@ -29,6 +29,7 @@ class Window:
         gap: skipped frames, at least 0.
         stride: frames from one start to the next, at least 1.
         every: frames from one frame of the window to the next, at least 1.
+        first: first frame of the first window, at least 0; frames before it are not used.
 
     Raises:
         UserError: a value is not an integer or is too small.
@@ -39,9 +40,10 @@ class Window:
     gap: int = 0
     stride: int = 1
     every: int = 1
+    first: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("n_in", 1), ("n_out", 1), ("gap", 0), ("stride", 1), ("every", 1)):
+        for name, least in (("n_in", 1), ("n_out", 1), ("gap", 0), ("stride", 1), ("every", 1), ("first", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise UserError(f"window.{name} must be an integer of at least {least}; given: {value!r}")
@@ -74,7 +76,7 @@ class Window:
             inputs_only: only the input must fit, because there is nothing to compare with.
         """
         span = self.input_span if inputs_only else self.span
-        return range(0, frames - span + 1, self.stride)
+        return range(self.first, frames - span + 1, self.stride)
 
 
 class WindowIndex:
@@ -86,11 +88,12 @@ class WindowIndex:
     Args:
         counts: (n,) number of windows of each trajectory; trajectories may differ.
         stride: frames from one start to the next.
+        first: first frame of the first window.
     """
 
-    def __init__(self, counts: Sequence[int] | np.ndarray, stride: int = 1) -> None:
+    def __init__(self, counts: Sequence[int] | np.ndarray, stride: int = 1, first: int = 0) -> None:
         self.ends = np.cumsum(np.asarray(counts, dtype=np.int64))
-        self.stride = stride
+        self.stride, self.first = stride, first
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -105,7 +108,7 @@ class WindowIndex:
         if flat.size and not 0 <= flat.min() <= flat.max() < len(self):
             raise IndexError(f"window {flat.min()} to {flat.max()} is outside 0 to {len(self) - 1}")
         sample = np.searchsorted(self.ends, flat, side="right")
-        return sample, (flat - self._first(sample)) * self.stride
+        return sample, self.first + (flat - self._first(sample)) * self.stride
 
     def of_samples(self, samples: np.ndarray) -> np.ndarray:
         """Flat indices of all windows of some trajectories, in the order given.
@@ -148,13 +151,16 @@ def index_windows(
     frames = np.asarray(frames, dtype=np.int64)
     included = np.ones(len(frames), dtype=bool) if included is None else included
     span = window.input_span if inputs_only else window.span
-    short = np.flatnonzero(included & (frames < span))
+    needed = window.first + span
+    short = np.flatnonzero(included & (frames < needed))
     if len(short):
         shortest = short[frames[short].argmin()]
         more = f" (and {len(short) - 1} more of {int(included.sum())} are too short)" if len(short) > 1 else ""
+        beginning = f" from frame {window.first} on" if window.first else ""
         raise UserError(
-            f"the window spans {span} frames (n_in {window.n_in}, gap {window.gap}, n_out {window.n_out}, every "
-            f"{window.every}), but {name(int(shortest))} has {frames[shortest]}{more}; make the window at most "
-            f"{frames[shortest]} frames long, or exclude the short trajectories"
+            f"the window spans {span} frames{beginning} (n_in {window.n_in}, gap {window.gap}, n_out {window.n_out}, "
+            f"every {window.every}), but {name(int(shortest))} has {frames[shortest]}{more}; make the window at most "
+            f"{max(int(frames[shortest]) - window.first, 0)} frames long, or exclude the short trajectories"
         )
-    return WindowIndex(np.where(included, (frames - span) // window.stride + 1, 0), window.stride)
+    counts = np.where(included, (frames - needed) // window.stride + 1, 0)
+    return WindowIndex(counts, window.stride, window.first)

@@ -93,6 +93,16 @@ class Evaluation:
             for name, table in self.errors.items()
         }
 
+    @property
+    def useful_frames(self) -> dict[str, int]:
+        """{baseline: number of frames from the first on in which the mean error of the model is the smaller one}."""
+        ours = self.steps[self.model]
+        found = {}
+        for baseline in self.baselines:
+            lost = np.flatnonzero(~(ours < self.steps[baseline]))
+            found[baseline] = int(lost[0]) if len(lost) else len(ours)
+        return found
+
     def worst(self, count: int = N_WORST) -> list[dict[str, Any]]:
         """The ``count`` samples with the largest relative L2 error of the model, worst first."""
         errors = self.errors[self.model]["relative_l2"]
@@ -113,6 +123,7 @@ class Evaluation:
                 "relative_l2_quantiles": self.quantiles(),
                 "channels": self.channels,
                 "relative_l2_per_step": {name: values.tolist() for name, values in self.steps.items()},
+                "useful_frames": self.useful_frames,
                 "worst": self.worst(),
                 "nonfinite": self.nonfinite,
                 "zero_targets": self.zero_targets,

@@ -2,3 +2,4 @@
 
 from katops.predictors.fields import FieldPredictor as FieldPredictor
 from katops.predictors.images import ImagePredictor as ImagePredictor
+from katops.predictors.rollout import Rollout as Rollout

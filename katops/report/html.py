@@ -23,6 +23,7 @@ from katops.report.tables import (
     metric_rows,
     percent,
     predictor_label,
+    useful_frames,
     warnings_about,
     worst_rows,
     write_metrics_csv,
@@ -191,7 +192,7 @@ def _figures(evaluation: Evaluation) -> Iterator[tuple[str, str, str, Figure]]:
         yield (
             "error_per_frame",
             "Error of each predicted frame",
-            "The frame at which the model crosses a baseline is the last useful one.",
+            f"The frame at which the model crosses a baseline is the last useful one. {useful_frames(evaluation)}.",
             steps_figure(evaluation),
         )
     yield (

@@ -159,8 +159,21 @@ def metrics_table(evaluation: Evaluation, *, title: str) -> Table:
 def print_metrics(console: Console, evaluation: Evaluation, *, title: str) -> None:
     """Print :func:`metrics_table` and, below it, whatever makes its numbers doubtful."""
     console.print(metrics_table(evaluation, title=title))
+    if evaluation.meta.steps_out > 1:
+        console.print(useful_frames(evaluation), highlight=False)
     for warning in warnings_about(evaluation, title):
         console.print(f"[bold red]warning:[/bold red] {escape(warning)}", highlight=False)
+
+
+def useful_frames(evaluation: Evaluation) -> str:
+    """One line: the error of the last frame, and how long the model is better than each baseline."""
+    frames = evaluation.meta.steps_out
+    last = percent(float(evaluation.steps[evaluation.model][-1]))
+    better = ", ".join(
+        f"{predictor_label(baseline)} {'in no frame' if not count else f'up to frame {count} of {frames}'}"
+        for baseline, count in evaluation.useful_frames.items()
+    )
+    return f"relative L2 of frame {frames}: {last}" + (f"; better than {better}" if better else "")
 
 
 def warnings_about(evaluation: Evaluation, test_set: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Runs of the task ``operator``: training, evaluation and prediction on files of fields."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,14 @@ from katops.evaluation import Evaluation
 from katops.evaluation import evaluate as measure
 from katops.fields import Channel, FieldMeta
 from katops.models.baselines import MeanField, Persistence
+from katops.predictors.rollout import Rollout, check_channels, rollout_window
 from katops.progress import bar
 from katops.report import print_metrics, write_report
 from katops.runs.data_summary import data_lines, unseen_parameters
 from katops.runs.result import SPLITS, RunResult, model_card, model_name, warn
 from katops.training.data import HeldOut, RunData, open_run_data, resampling
 from katops.training.directory import LOG_FILE, remove_run
-from katops.training.fit import check_run, train_model
+from katops.training.fit import check_run, rollout_data, train_model
 
 EXAMPLES = 3
 
@@ -43,6 +45,7 @@ def train_fields(run: RunConfig, *, resume: bool, overwrite: bool, console: Cons
     with bar(console, "generating", progress and run.data.generate is not None) as report:
         data = open_run_data(run.data, run.train.batch_size, report)
     check_run(run, data.meta)
+    training, rollouts = rollout_data(run, data), _rollouts(run, data)
     for line in data_lines(data):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     with bar(console, "reading statistics", progress) as report:
@@ -51,8 +54,10 @@ def train_fields(run: RunConfig, *, resume: bool, overwrite: bool, console: Cons
     if overwrite:
         remove_run(run.directory)
     run.directory.mkdir(parents=True, exist_ok=True)
-    bundle = train_model(run, data, fit, resume=resume, console=console, progress=progress)
+    bundle = train_model(run, data, training, fit, resume=resume, console=console, progress=progress)
     evaluations = {test.name: _evaluate_set(bundle, test, run, console, progress) for test in data.tests}
+    for test in rollouts:
+        evaluations[test.name] = _evaluate_set(bundle, test, run, console, progress)
     bundle = _with_metrics(bundle, run.directory, evaluations)
     summary = _summary(run, data, bundle)
     warn(console, summary["warnings"])
@@ -76,14 +81,17 @@ def evaluate_fields(
     split: str,
     batch_size: int,
     examples: int,
+    rollout: int | None,
+    start: int,
     console: Console,
 ) -> Evaluation:
     """Measure on a file with known answers; see :func:`katops.api.evaluate`."""
-    dataset = open_for_model(bundle, file)
+    dataset = open_for_model(bundle, file, rollout=rollout, start=start)
     windows, part = _part_windows(bundle, dataset, split)
     warning = _mesh_warning(bundle, dataset)
     warn(console, [warning] if warning else [])
     batches = batch_loader(dataset, windows, batch_size=batch_size)
+    part = part if rollout is None else f"{part}, rollout of {rollout} frames"
     with bar(console, f"evaluating {part}", True) as report:
         evaluation = _measure(bundle, dataset, batches, len(windows), examples, report)
     print_metrics(console, evaluation, title=f"{Path(file).name} ({part})")
@@ -101,14 +109,22 @@ def evaluate_fields(
 
 
 def predict_fields(
-    bundle: Bundle, file: str | Path, output: Path, *, batch_size: int, overwrite: bool, console: Console
+    bundle: Bundle,
+    file: str | Path,
+    output: Path,
+    *,
+    batch_size: int,
+    overwrite: bool,
+    rollout: int | None,
+    start: int,
+    console: Console,
 ) -> Path:
     """Write a file in the katops layout; see :func:`katops.api.predict`.
 
     Coordinates, boundary conditions, units and names are kept; the grid may be another one than in training, which is
     warned about. Memory does not grow with the file, and ``output`` appears when it is whole.
     """
-    dataset = open_for_model(bundle, file, outputs=False)
+    dataset = open_for_model(bundle, file, outputs=False, rollout=rollout, start=start)
     if output.exists() and (not overwrite or any(output.samefile(layout.path) for layout in dataset.layouts)):
         raise UserError(f"{str(output)!r} exists already; choose another name or --overwrite (never the input itself)")
     warning = _mesh_warning(bundle, dataset)
@@ -117,19 +133,34 @@ def predict_fields(
 
     def predictions() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for batch in batches:
-            fields = bundle.predict(batch.x, batch.time, batch.constants, batch_size=batch_size)
+            if rollout is None:
+                fields = bundle.predict(batch.x, batch.time, batch.constants, batch_size=batch_size)
+            else:
+                with torch.inference_mode():
+                    fields = Rollout(bundle.predictor.eval(), rollout)(batch.x, batch.time, batch.constants)
             yield fields.numpy(), batch.index.numpy()
 
+    meta = bundle.meta if rollout is None else replace(bundle.meta, steps_out=rollout)
     provenance = {"model": model_name(bundle), "predicted_from": Path(file).name}
     with bar(console, "predicting", True) as report:
-        return write_predictions(output, dataset, bundle.meta, predictions(), provenance, report)
+        return write_predictions(output, dataset, meta, predictions(), provenance, report)
 
 
-def open_for_model(bundle: Bundle, file: str | Path, *, outputs: bool = True) -> FieldDataset:
+def open_for_model(
+    bundle: Bundle, file: str | Path, *, outputs: bool = True, rollout: int | None = None, start: int = 0
+) -> FieldDataset:
     """A file, read the way the training file of the model was read.
 
+    Args:
+        bundle: the model.
+        file: the fields.
+        outputs: whether there are answers to read.
+        rollout: frames of one rollout in each trajectory, in place of the windows of the training.
+        start: first frame of the input of the rollouts.
+
     Raises:
-        UserError: the file lacks a channel, or its axes or boundary conditions are not those of the model.
+        UserError: the file lacks a channel, or its axes or boundary conditions are not those of the model; there is no
+            rollout of the model.
     """
     data = bundle.header.get("data", {})
     meta = bundle.meta
@@ -146,6 +177,9 @@ def open_for_model(bundle: Bundle, file: str | Path, *, outputs: bool = True) ->
     if boundary != meta.boundary:
         raise UserError(f"the boundary conditions of {file} are {boundary}, the model was trained with {meta.boundary}")
     window = Window(**data["window"]) if "window" in data else None
+    if rollout is not None:
+        check_channels(meta)
+        window = rollout_window(window or Window(meta.steps_in, meta.steps_out), rollout, start)
     own = data.get("fingerprint") == fingerprint(layouts)
     exclude = data.get("exclude", ()) if own else ()
     dataset = FieldDataset(layouts, window=window, resample=resample, exclude=exclude, condition=meta.condition)
@@ -190,6 +224,19 @@ def _listed(channels: Sequence[Channel]) -> str:
     return ", ".join(f"{channel.name} [{channel.unit}]" if channel.unit else channel.name for channel in channels)
 
 
+def _rollouts(run: RunConfig, data: RunData) -> list[HeldOut]:
+    """The test sets once more, with one rollout in each trajectory, where the report is to show them.
+
+    Raises:
+        UserError: a trajectory is too short.
+    """
+    wanted = run.report.rollout
+    if wanted is None:
+        return []
+    window = rollout_window(data.dataset.window, wanted.frames, wanted.start)
+    return [test.in_windows(f"{test.name}, rollout of {wanted.frames} frames", window) for test in data.tests]
+
+
 def _evaluate_set(bundle: Bundle, test: HeldOut, run: RunConfig, console: Console, progress: bool) -> Evaluation:
     batches = batch_loader(test.dataset, test.windows, batch_size=run.train.batch_size, workers=run.data.workers)
     with bar(console, f"evaluating {test.name}", progress) as report:
@@ -200,7 +247,10 @@ def _measure(
     bundle: Bundle, dataset: FieldDataset, batches: Any, total: int, examples: int, report: Callable[[int, int], None]
 ) -> Evaluation:
     """The model and its baselines on batches in physical units."""
-    predictors = {"model": bundle.predictor, **_baselines(bundle)}
+    frames = dataset.meta.steps_out
+    model = bundle.predictor if frames == bundle.meta.steps_out else Rollout(bundle.predictor, frames)
+    bundle.predictor.eval()
+    predictors = {"model": model, **_baselines(bundle, dataset.meta)}
     done = 0
 
     def advance(count: int) -> None:
@@ -211,20 +261,25 @@ def _measure(
     return measure(predictors, batches, dataset.meta, examples=examples, progress=advance)
 
 
-def _baselines(bundle: Bundle) -> dict[str, Callable[..., Any]]:
-    """The mean of the training targets, and persistence where the outputs are among the inputs."""
-    meta = bundle.meta
+def _baselines(bundle: Bundle, meta: FieldMeta) -> dict[str, Callable[..., Any]]:
+    """The mean of the training targets, and persistence where the outputs are among the inputs.
+
+    In a rollout, which leaves the frames of the training behind, the mean is taken over these too.
+    """
     baselines: dict[str, nn.Module] = {}
     if bundle.mean_target is not None:
-        baselines["mean"] = MeanField(bundle.mean_target.flatten(0, 1), meta.axes)
+        mean = bundle.mean_target
+        if len(mean) != meta.steps_out:
+            mean = mean.mean(0, keepdim=True).expand(meta.steps_out, *mean.shape[1:])
+        baselines["mean"] = MeanField(mean.flatten(0, 1), meta.axes)
     if {channel.name for channel in meta.outputs} <= {channel.name for channel in meta.inputs}:
         baselines["persistence"] = Persistence(meta)
-    return {name: _unfolded(baseline, bundle) for name, baseline in baselines.items()}
+    return {name: _unfolded(baseline, meta) for name, baseline in baselines.items()}
 
 
-def _unfolded(baseline: nn.Module, bundle: Bundle) -> Callable[..., torch.Tensor]:
+def _unfolded(baseline: nn.Module, meta: FieldMeta) -> Callable[..., torch.Tensor]:
     """A baseline on folded frames as a predictor on (batch, frame, channel, \\*space)."""
-    shape = (bundle.meta.steps_out, len(bundle.meta.outputs))
+    shape = (meta.steps_out, len(meta.outputs))
 
     def predict(x: torch.Tensor, time: torch.Tensor | None, constants: torch.Tensor | None = None) -> torch.Tensor:
         folded = x.flatten(1, 2)

@@ -40,6 +40,15 @@ class HeldOut:
     windows: np.ndarray
     path: Path
 
+    def in_windows(self, name: str, window: Window) -> "HeldOut":
+        """The same samples in other windows.
+
+        Raises:
+            UserError: a trajectory is shorter than the window.
+        """
+        dataset = self.dataset.with_window(window)
+        return HeldOut(name, dataset, dataset.of_samples(self.dataset.samples_of(self.windows)), self.path)
+
 
 @dataclass(frozen=True)
 class RunData:
@@ -63,6 +72,10 @@ class RunData:
     def meta(self) -> FieldMeta:
         """Channels, axes and window of the fields."""
         return self.dataset.meta
+
+    def of_rollouts(self, window: Window) -> "RunData":
+        """The same training samples in windows that are as long as a rollout; everything else as it is."""
+        return replace(self, dataset=self.dataset.with_window(window))
 
     @property
     def train_windows(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -22,6 +23,7 @@ from katops.models.build import build_model
 from katops.models.options import resolve_options
 from katops.predictors import FieldPredictor
 from katops.predictors.dirichlet import dirichlet_sources
+from katops.predictors.rollout import check_channels, check_gap
 from katops.registry import METRICS, MODELS
 from katops.training.data import RunData, statement
 from katops.training.directory import CONFIG_FILE
@@ -44,6 +46,8 @@ def check_run(config: RunConfig, meta: FieldMeta) -> None:
     check_schedule(config.train)
     check_device(config.train)
     dirichlet_sources(config.data.dirichlet_values, meta)
+    if config.train.rollout.steps > 1 or config.report.rollout is not None:
+        check_channels(meta)
     with torch.device("meta"):
         _build(config, meta)
 
@@ -90,9 +94,16 @@ def build_loss(component: Component) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def train_model(
-    config: RunConfig, data: RunData, fit: Fit, *, resume: bool, console: Console, progress: bool = True
+    config: RunConfig,
+    data: RunData,
+    rollouts: RunData,
+    fit: Fit,
+    *,
+    resume: bool,
+    console: Console,
+    progress: bool = True,
 ) -> Bundle:
-    """Train and save ``model.safetensors`` with the weights of the best epoch.
+    """Train on ``rollouts`` (:func:`rollout_data`) and save ``model.safetensors`` with the weights of the best epoch.
 
     The folder of the run also gets ``config.yaml`` (resolved), ``log.csv`` (a row per epoch) and
     ``checkpoints/{best,last}.ckpt`` for ``resume``.
@@ -108,16 +119,30 @@ def train_model(
         check_same_run(config, directory)
         saved = course.saved(data.fingerprint, f"{config.data.file} is not the file")
     write_text(directory / CONFIG_FILE, config.to_yaml())
-    windows = len(data.train_windows)
+    windows = len(rollouts.train_windows)
     steps = total_steps(config.train, windows), steps_per_epoch(config.train, windows)
     task = OperatorTask(predictor, build_loss(config.train.loss), config.train, steps, data.fingerprint)
     held_out = data.validation
     validation = None if held_out is None else _loader(config, held_out.dataset, held_out.windows, shuffle=False)
-    batches = _loader(config, data.dataset, data.train_windows, shuffle=True)
+    batches = _loader(config, rollouts.dataset, rollouts.train_windows, shuffle=True)
     training = course.run(task, "predictor", batches, validation, saved)
     header = {"training": training, "data": _data_header(config, data)}
     save(directory, predictor, mean_target=fit.target_mean, **header)
     return load(directory)
+
+
+def rollout_data(config: RunConfig, data: RunData) -> RunData:
+    """Data in windows with the targets of all calls of a training step.
+
+    Raises:
+        UserError: there is no rollout of these data, or a trajectory is too short for it.
+    """
+    steps = config.train.rollout.steps
+    if steps == 1:
+        return data
+    window = data.dataset.window
+    check_gap(window)
+    return data.of_rollouts(replace(window, n_out=steps * window.n_out))
 
 
 def _loader(config: RunConfig, dataset: FieldDataset, windows: np.ndarray, *, shuffle: bool) -> Any:

@@ -1,15 +1,17 @@
 """One training step and one validation step, as a LightningModule."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import lightning
+import torch
 from torch import Tensor
 
 from katops.config import TrainConfig
 from katops.fields import FieldSample
 from katops.metrics import relative_l2
 from katops.predictors import FieldPredictor
+from katops.predictors.rollout import following, unroll
 from katops.training.callbacks import Monitor
 from katops.training.optim import build_optimizer, build_schedule
 
@@ -21,7 +23,10 @@ class OperatorTask(lightning.LightningModule):
 
     The loss compares fields that are divided by the training standard deviation of each output channel but not shifted:
     for one channel that is the relative error in physical units, for several no channel drowns the others. The
-    validation metric is the mean over samples of the relative L2 error in physical units.
+    validation metric is the mean over samples of the relative L2 error in physical units, of one call.
+
+    With ``train.rollout`` a training window holds the targets of several calls, see
+    :class:`katops.config.operators.RolloutTrainingConfig`.
 
     Args:
         predictor: normaliser and model.
@@ -52,11 +57,40 @@ class OperatorTask(lightning.LightningModule):
 
     def training_step(self, batch: FieldSample, batch_index: int) -> Tensor:
         """Mean loss of one batch."""
-        scale = self.predictor.normalizer.output_scale.view(-1, *(1,) * len(self.predictor.meta.axes))
-        prediction = self.predictor(batch.x, batch.time, batch.constants) / scale
-        loss = self.loss(prediction.flatten(1, 2), (batch.y / scale).flatten(1, 2)).mean()
+        losses = [self._loss(y, target) for y, target in self._predictions(batch)]
+        loss = torch.stack(losses).mean()
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.x))
         return loss
+
+    def _loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        scale = self.predictor.normalizer.output_scale.view(-1, *(1,) * len(self.predictor.meta.axes))
+        return self.loss((prediction / scale).flatten(1, 2), (target / scale).flatten(1, 2)).mean()
+
+    def _predictions(self, batch: FieldSample) -> Iterator[tuple[Tensor, Tensor]]:
+        """(prediction, target) of the calls whose loss counts: one, or those of a rollout."""
+        rollout = self.config.rollout
+        x = batch.x
+        if rollout.noise:
+            std = self.predictor.normalizer.input_scale.view(-1, *(1,) * len(self.predictor.meta.axes))
+            x = x + rollout.noise * std * torch.randn_like(x)
+        if rollout.steps == 1:
+            yield self.predictor(x, batch.time, batch.constants), batch.y
+            return
+        steps = self.predictor.meta.steps_out
+        time = None if batch.time is None else batch.time / rollout.steps
+        targets = batch.y.split(steps, dim=1)
+        if rollout.pushforward:
+            with torch.no_grad():
+                x = self._pushed_forward(x, time, batch.constants, rollout.steps - 1)
+            yield self.predictor(x, time, batch.constants), targets[-1]
+        else:
+            yield from zip(unroll(self.predictor, x, time, batch.constants, rollout.steps), targets, strict=True)
+
+    def _pushed_forward(self, x: Tensor, time: Tensor | None, constants: Tensor | None, calls: int) -> Tensor:
+        """The input after ``calls`` calls."""
+        for y in unroll(self.predictor, x, time, constants, calls):
+            x = following(x, y, self.predictor.meta)
+        return x
 
     def validation_step(self, batch: FieldSample, batch_index: int) -> None:
         """Relative L2 error in physical units."""

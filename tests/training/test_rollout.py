@@ -1,0 +1,247 @@
+"""Rollouts: predictions that become inputs, in training, evaluation and prediction."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import katops
+from katops import cli
+from katops.config import TrainConfig, parse_config
+from katops.data.normalize import Normalizer
+from katops.data.windows import Window
+from katops.errors import UserError
+from katops.fields import Axis, Channel, FieldMeta, FieldSample
+from katops.metrics import relative_l2
+from katops.predictors import FieldPredictor
+from katops.predictors.rollout import Rollout, rollout_window, unroll
+from katops.training.task import OperatorTask
+
+PERIODIC = Axis("x", "periodic_nodes", boundary=("periodic", "periodic"))
+
+
+def description(steps_in=1, steps_out=1, inputs=("u",), outputs=("u",), constants=()):
+    named = [tuple(Channel(name) for name in names) for names in (inputs, outputs, constants)]
+    return FieldMeta(
+        "advection",
+        named[0],
+        named[1],
+        (PERIODIC,),
+        steps_in=steps_in,
+        steps_out=steps_out,
+        time_step=0.1,
+        constants=named[2],
+    )
+
+
+class Shift(nn.Module):
+    """The exact solution of advection: every frame is the one before, one point further."""
+
+    def __init__(self, steps_in, steps_out):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+        self.steps = steps_out
+        self.last = steps_in - 1
+        self.leads = []
+
+    def forward(self, x, time=None):
+        self.leads.append(None if time is None else time.tolist())
+        last = self.gain * x[:, self.last : self.last + 1]
+        return torch.cat([last.roll(step, -1) for step in range(1, self.steps + 1)], 1)
+
+
+def predictor(meta):
+    return FieldPredictor(Shift(meta.steps_in, meta.steps_out), Normalizer(meta), meta)
+
+
+def trajectory(frames, start):
+    return torch.stack([start.roll(step, -1) for step in range(frames)], 1)[:, :, None]
+
+
+@pytest.mark.parametrize(("steps_in", "steps_out", "frames"), [(1, 1, 7), (3, 1, 5), (1, 4, 8), (2, 3, 7), (3, 2, 1)])
+def test_rollout_of_the_exact_step_is_the_exact_trajectory(steps_in, steps_out, frames):
+    truth = trajectory(steps_in + frames, torch.randn(2, 16))
+    y = Rollout(predictor(description(steps_in, steps_out)), frames)(truth[:, :steps_in])
+    torch.testing.assert_close(y, truth[:, steps_in:], rtol=0, atol=0)
+
+
+def test_every_call_gets_the_lead_time_of_one_call():
+    one = predictor(description(1, 2))
+    Rollout(one, 6)(torch.randn(1, 1, 1, 8), torch.tensor([0.6]))
+    assert one.model.leads == [[pytest.approx(0.2)]] * 3
+
+
+def test_channels_in_another_order_find_their_places_and_constants_stay():
+    meta = description(inputs=("u", "v"), outputs=("v", "u"), constants=("f",))
+
+    class Exchange(nn.Module):
+        def forward(self, x, time=None):
+            return torch.stack([x[:, 1] + x[:, 2], x[:, 0]], 1)  # v + f, u
+
+    one = FieldPredictor(Exchange(), Normalizer(meta), meta)
+    x, f = torch.randn(2, 1, 2, 8), torch.randn(2, 1, 8)
+    y = Rollout(one, 3)(x, constants=f)
+    torch.testing.assert_close(y[:, 2, 0], x[:, 0, 1] + 3 * f[:, 0])
+    torch.testing.assert_close(y[:, 2, 1], x[:, 0, 0])
+
+
+def test_a_channel_that_is_not_predicted_is_named():
+    with pytest.raises(UserError, match="needs f in every step, which the model does not predict; name it among the"):
+        Rollout(predictor(description(inputs=("u", "f"))), 2)
+
+
+def test_a_window_with_a_gap_is_refused():
+    with pytest.raises(UserError, match=r"window\.gap is 2; train with every: 6 instead"):
+        rollout_window(Window(gap=2, every=2), 4)
+
+
+def task(meta, **rollout):
+    config = TrainConfig.model_validate({"rollout": rollout})
+    made = OperatorTask(predictor(meta), relative_l2, config, (10, 5), "")
+    made.log = lambda *arguments, **options: None
+    return made
+
+
+def batch(meta, steps):
+    truth = trajectory(meta.steps_in + steps * meta.steps_out, torch.randn(3, 16))
+    return FieldSample(truth[:, : meta.steps_in], truth[:, meta.steps_in :] * 1.5, torch.full((3,), 0.1 * steps))
+
+
+def test_loss_of_a_rollout_is_the_mean_over_its_calls_and_the_gradient_flows_through_all():
+    meta = description()
+    made, sample = task(meta, steps=3), batch(meta, 3)
+    loss = made.training_step(sample, 0)
+    gain = made.predictor.model.gain
+    (gradient,) = torch.autograd.grad(loss, gain)
+    # Frame k is gain^k times the truth over 1.5: |g^k / 1.5 - 1|, at g = 1.
+    assert loss.item() == pytest.approx(1 / 3)
+    assert gradient.item() == pytest.approx(-(1 + 2 + 3) / 3 / 1.5)
+
+
+def test_pushforward_sends_the_gradient_through_the_last_call_only():
+    meta = description()
+    made, sample = task(meta, steps=3, pushforward=True), batch(meta, 3)
+    with torch.no_grad():
+        made.predictor.model.gain.fill_(0.9)
+    loss = made.training_step(sample, 0)
+    (gradient,) = torch.autograd.grad(loss, made.predictor.model.gain)
+    assert loss.item() == pytest.approx(1 - 0.9**3 / 1.5)
+    assert gradient.item() == pytest.approx(-(0.9**2) / 1.5)
+    assert len(made.predictor.model.leads) == 3
+
+
+def test_noise_has_the_stated_fraction_of_the_deviation_of_its_channel():
+    meta = description()
+    made = task(meta, noise=0.1)
+    made.predictor.normalizer.input_std.fill_(20.0)
+    seen = []
+    made.predictor.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    sample = FieldSample(torch.zeros(64, 1, 1, 256), torch.ones(64, 1, 1, 256))
+    made.training_step(sample, 0)
+    assert seen[0].std().item() == pytest.approx(2.0, rel=0.05)
+    assert not sample.x.any()
+
+
+def test_unroll_gives_gradients_through_every_call():
+    one = predictor(description())
+    *_, last = unroll(one, torch.randn(1, 1, 1, 8), None, None, 4)
+    (gradient,) = torch.autograd.grad(last.abs().sum(), one.model.gain)
+    assert gradient.item() == pytest.approx(4 * last.abs().sum().item(), rel=1e-5)
+
+
+@pytest.fixture
+def advection(tmp_path: Path) -> dict:
+    """Waves that move by a point per frame: 20 trajectories of 12 frames, and a configuration for them."""
+    generator = np.random.default_rng(0)
+    x = np.arange(16) / 16
+    phases, weights = generator.uniform(size=(20, 3)), generator.normal(size=(20, 3))
+    frames = np.arange(12) / 16
+    waves = [
+        weights[:, k, None, None] * np.sin(2 * np.pi * (k + 1) * (x - frames[:, None] + phases[:, k, None, None]))
+        for k in range(3)
+    ]
+    with h5py.File(tmp_path / "waves.h5", "w") as file:
+        file["u"] = sum(waves).astype(np.float32)
+    return {
+        "name": "waves",
+        "output": str(tmp_path / "run"),
+        "data": {
+            "file": str(tmp_path / "waves.h5"),
+            "inputs": ["u"],
+            "outputs": ["u"],
+            "axes": ["sample", "time", "x"],
+            "boundary": "periodic",
+            "time_step": 0.1,
+            "split": {"train": 12, "validation": 4, "test": 4},
+        },
+        "model": {"name": "mgno", "hidden_channels": 8, "n_layers": 2, "schedule": [[1, 1], [1, 0]]},
+        "train": {"epochs": 6, "batch_size": 8, "learning_rate": 5e-3, "rollout": {"steps": 3, "noise": 0.01}},
+        "report": {"rollout": {"frames": 10, "start": 1}},
+    }
+
+
+def test_run_with_rollouts_trains_reports_evaluates_and_predicts(advection, tmp_path, monkeypatch):
+    result = katops.train(advection)
+    one_step, rolled = result.evaluations.values()
+    assert list(result.evaluations) == ["waves.h5", "waves.h5, rollout of 10 frames"]
+    assert rolled.samples == 4
+    assert rolled.steps["model"].shape == rolled.steps["persistence"].shape == (10,)
+    assert rolled.metrics["model"]["relative_l2"] < rolled.metrics["persistence"]["relative_l2"]
+    # The first frame of a rollout is a prediction of one step.
+    assert rolled.steps["model"][0] == pytest.approx(one_step.metrics["model"]["relative_l2"], rel=0.5)
+    assert (result.directory / "report.html").read_text(encoding="utf-8").count("better than") >= 1
+    again = katops.evaluate(result.directory, advection["data"]["file"], rollout=10, start=1)
+    np.testing.assert_allclose(again.steps["model"], rolled.steps["model"], rtol=1e-5)
+    output = tmp_path / "forecast.h5"
+    call = ["predict", str(result.directory), advection["data"]["file"], "-o", str(output)]
+    assert CliRunner().invoke(cli.app, [*call, "--rollout", "30", "--start", "11"]).exit_code == 0
+    with h5py.File(output) as file, h5py.File(advection["data"]["file"]) as source:
+        forecast, last = file["fields/u"][:], source["u"][:, 11:12]
+        np.testing.assert_allclose(
+            file["time"][:] if "time" in file else file["axes/time"][:], 0.1 * np.arange(1, 31), rtol=1e-6
+        )
+    assert forecast.shape == (20, 30, 16)
+    bundle = katops.load(result.directory)
+    first = bundle.predict(torch.from_numpy(last)[:, :, None])
+    np.testing.assert_allclose(forecast[:, :1], first[:, :, 0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pushforward", [True, False])
+def test_resumed_rollout_training_is_one(advection, pushforward):
+    advection["train"]["rollout"] = {"steps": 2, "pushforward": pushforward}
+    advection["train"]["epochs"] = 1
+    assert katops.train(advection).bundle.header["training"]["epochs_run"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": {"rollout": {"steps": 12}}}, r"the window spans 13 frames .* has 12"),
+        ({"report": {"rollout": {"frames": 11, "start": 1}}}, r"the window spans 12 frames from frame 1 on"),
+        ({"train": {"rollout": {"pushforward": True}}}, r"pushforward needs train\.rollout\.steps of at least 2"),
+        ({"train": {"rollout": {"steps": 2}}, "window": {"gap": 1}}, r"window\.gap is 1"),
+    ],
+)
+def test_a_rollout_that_cannot_be_is_refused_before_the_training(advection, change, message):
+    advection["data"]["window"] = change.get("window", {})
+    advection["train"] |= change.get("train", {})
+    advection["report"] = change.get("report", {})
+    with pytest.raises(UserError, match=message):
+        katops.train(advection)
+    assert not Path(advection["output"]).exists()
+
+
+def test_windows_may_leave_the_first_frames_out():
+    assert list(Window(n_in=2, n_out=1, first=4, stride=3).starts(12)) == [4, 7]
+    with pytest.raises(UserError, match=r"window\.first must be an integer of at least 0"):
+        Window(first=-1)
+
+
+def test_a_steady_model_has_no_rollout(run_values):
+    run_values["report"] = {"rollout": {"frames": 3}}
+    with pytest.raises(UserError, match="needs coefficient in every step"):
+        katops.train(parse_config(run_values))
