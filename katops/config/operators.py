@@ -116,8 +116,9 @@ class ScheduleConfig(Component):
 class RolloutTrainingConfig(Section):
     """Training on the model's own predictions.
 
-    ``steps`` calls of the model follow each other, and the loss is the mean over all of them; with ``pushforward`` the
-    gradient flows through the last call only, whose loss it is (Brandstetter, Worrall, Welling, arXiv 2202.03376).
+    ``steps`` calls of the model follow each other, and the loss is the mean over all of them. With ``pushforward`` it
+    is the mean over the first and the last one, and no gradient flows from one call to another: one step from true
+    frames, and one from what the model itself makes of them (Brandstetter, Worrall, Welling, arXiv 2202.03376).
     ``noise`` is the standard deviation of a normally distributed error of the first input, as a fraction of that of the
     channel (Sanchez-Gonzalez et al., arXiv 2002.09405).
     """

@@ -80,8 +80,11 @@ class OperatorTask(lightning.LightningModule):
         time = None if batch.time is None else batch.time / rollout.steps
         targets = batch.y.split(steps, dim=1)
         if rollout.pushforward:
+            first = self.predictor(x, time, batch.constants)
+            yield first, targets[0]
+            x = following(x, first.detach(), self.predictor.meta)
             with torch.no_grad():
-                x = self._pushed_forward(x, time, batch.constants, rollout.steps - 1)
+                x = self._pushed_forward(x, time, batch.constants, rollout.steps - 2)
             yield self.predictor(x, time, batch.constants), targets[-1]
         else:
             yield from zip(unroll(self.predictor, x, time, batch.constants, rollout.steps), targets, strict=True)

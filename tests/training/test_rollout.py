@@ -122,15 +122,15 @@ def test_loss_of_a_rollout_is_the_mean_over_its_calls_and_the_gradient_flows_thr
     assert gradient.item() == pytest.approx(-(1 + 2 + 3) / 3 / 1.5)
 
 
-def test_pushforward_sends_the_gradient_through_the_last_call_only():
+def test_pushforward_sends_the_gradient_through_the_first_and_the_last_call_one_by_one():
     meta = description()
     made, sample = task(meta, steps=3, pushforward=True), batch(meta, 3)
     with torch.no_grad():
         made.predictor.model.gain.fill_(0.9)
     loss = made.training_step(sample, 0)
     (gradient,) = torch.autograd.grad(loss, made.predictor.model.gain)
-    assert loss.item() == pytest.approx(1 - 0.9**3 / 1.5)
-    assert gradient.item() == pytest.approx(-(0.9**2) / 1.5)
+    assert loss.item() == pytest.approx(((1 - 0.9 / 1.5) + (1 - 0.9**3 / 1.5)) / 2)
+    assert gradient.item() == pytest.approx(-(1 + 0.9**2) / 1.5 / 2)
     assert len(made.predictor.model.leads) == 3
 
 
