@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -112,14 +114,23 @@ def _check_parts(parts: Sequence[FileLayout]) -> None:
         end = max(end, first + part.n_samples)
     total = int(parts[0].attributes.get("set_samples", end))
     missing += [(end, total - 1)] if total > end else []
-    if missing and "set_samples" in parts[0].attributes:
+    if missing and "set_samples" in parts[0].attributes and not _every_shard_is_there(parts[0].path):
         listed = ", ".join(f"{first} to {last}" for first, last in missing)
         warnings.warn(
-            f"samples {listed} of the {total} to be generated are not in {parts[0].path} and the files beside it; "
-            f"make the other shards with katops generate --shard",
+            f"samples {listed} of the {total} to be generated are missing: {parts[0].path} is one of several shards; "
+            f"make the others with katops generate --shard",
             DataWarning,
             stacklevel=3,
         )
+
+
+def _every_shard_is_there(path: Path) -> bool:
+    """Whether all shards of a set lie in one folder; who then names some of them leaves the others out on purpose."""
+    name = re.fullmatch(r"(.+)-\d+-of-(\d+)(\.[^.]+)", path.name)
+    if name is None:
+        return False
+    stem, count, ending = name.groups()
+    return all((path.parent / f"{stem}-{number}-of-{count}{ending}").exists() for number in range(1, int(count) + 1))
 
 
 def check_finite_numbers(layouts: Sequence[FileLayout], included: np.ndarray) -> None:

@@ -38,7 +38,7 @@ def test_the_files_of_all_parts_are_read_as_the_data_set_of_one_call(tmp_path):
 def test_shards_that_are_missing_and_samples_that_are_there_twice_are_told(tmp_path, recwarn):
     folder = tmp_path / "parts"
     second, third = (generate("darcy", folder / "darcy.h5", shard=f"{k}/3", **OPTIONS) for k in (2, 3))
-    with pytest.warns(DataWarning, match=r"samples 0 to 2 of the 11 to be generated are not in"):
+    with pytest.warns(DataWarning, match=r"samples 0 to 2 of the 11 to be generated are missing"):
         open_dataset(folder)
     third.unlink()
     with pytest.warns(DataWarning, match=r"samples 0 to 2, 7 to 10 of the 11"):
@@ -90,3 +90,13 @@ def test_more_parts_than_samples_are_refused(tmp_path):
 def test_the_numbers_of_the_files_have_equal_width():
     assert str(Part(3, 16).path("data/darcy.h5")) == "data/darcy-03-of-16.h5"
     assert str(Part(1, 1).path("data/darcy.h5")) == "data/darcy.h5"
+
+
+def test_shards_named_apart_in_a_folder_that_has_all_of_them_are_no_gap(tmp_path, recwarn):
+    """Some for training, others for validation and testing."""
+    parts = [generate("darcy", tmp_path / "darcy.h5", shard=f"{k}/3", **OPTIONS) for k in (1, 2, 3)]
+    assert [len(open_dataset(part)) for part in parts] == [3, 4, 4]
+    assert not recwarn.list
+    parts[2].unlink()
+    with pytest.warns(DataWarning, match=r"samples 3 to 10 of the 11 to be generated are missing"):
+        open_dataset(parts[0])
