@@ -1,6 +1,6 @@
 """MgNO beside FNO, TFNO, U-NO and a U-Net: error after the same epochs and after the same time, three seeds.
 
-    python benchmarks/operators.py                      # four hours on a core; finished trainings are kept
+    python benchmarks/operators.py                      # four hours on a core
     python benchmarks/operators.py --epochs 2 --seeds 0 # a try
 
 Darcy flow with a piecewise constant coefficient on 64 x 64 points, generated on the spot: 1000 training and 200 test
@@ -9,9 +9,10 @@ samples. Every model has about 0.4 million real parameters (a complex weight cou
 
 - equal epochs: ``--epochs`` for all.
 - equal time: each model gets as many epochs as fit into the time of MgNO's. The time of a training step is measured
-  for all models in the same interleaved rounds before anything is trained, and kept in ``--folder`` too.
+  for all models in the same interleaved rounds before anything is trained.
 
-Writes ``benchmarks/results/operators_cpu.csv`` or ``..._<gpu>.csv``, a row per training.
+Adds a row per training to ``benchmarks/results/operators_cpu.csv`` or ``..._<gpu>.csv``; what is in the file already is
+not trained again, so that an interrupted benchmark continues, and processes with other ``--seeds`` share the work.
 """
 
 import argparse
@@ -67,7 +68,6 @@ CONTESTANTS = (
 class StepTime:
     """A training step: median over interleaved rounds, and the distance between the quartiles over it."""
 
-    model: str
     milliseconds: float
     spread: float
 
@@ -101,56 +101,81 @@ class Training:
 
 
 def main() -> None:
-    """Measure the steps, train what is not trained yet, print and write."""
+    """Train what is not in the file yet, add row after row to it, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", help="cpu or cuda; the GPU if there is one")
     parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU (default 1)")
     parser.add_argument("--epochs", type=int, default=20, help="of every model, and of MgNO in equal time (default 20)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rounds", type=int, default=7, help="of the step times (default 7)")
-    parser.add_argument("--folder", type=Path, default=Path("runs/operators"), help="of data and trained models")
+    parser.add_argument("--folder", type=Path, default=Path("runs/operators"), help="of data and unfinished trainings")
     parser.add_argument("--output", type=Path, help="the CSV file; by default in benchmarks/results")
     arguments = parser.parse_args()
     device = present_device(arguments.device)
     torch.set_num_threads(arguments.threads)
-    steps = {step.model: step for step in step_times(device, arguments.rounds, arguments.folder / "step_times.csv")}
-    plan = planned(steps, arguments.epochs)
-    rows = []
-    for number, (setting, contestant, epochs, seed) in enumerate(
-        (setting, contestant, epochs, seed) for seed in arguments.seeds for setting, contestant, epochs in plan
-    ):
-        say(f"{number + 1} of {len(plan) * len(arguments.seeds)}: {contestant.label}, {epochs} epochs, seed {seed}")
-        bundle = trained(contestant, epochs, seed, arguments.folder, device)
-        errors = next(iter(bundle.header["metrics"].values()))["model"]
-        rows.append(
-            Training(
-                setting,
-                contestant.label,
-                real_parameters(bundle.predictor.model),
-                device_name(device),
-                arguments.threads,
-                epochs,
-                seed,
-                contestant.learning_rate,
-                steps[contestant.label].milliseconds,
-                steps[contestant.label].spread,
-                bundle.header["training"]["seconds"],
-                errors["relative_l2"],
-                errors["h1"],
-                versions(),
-            )
-        )
-    say(as_text(HEADER, cells(rows)), sys.stdout)
     slug = "cpu" if device.type == "cpu" else device_name(device).lower().replace(" ", "_")
     output = arguments.output or RESULTS / f"operators_{slug}.csv"
-    write_csv(output, rows)
-    say(f"wrote {output}")
+    steps = known_step_times(output) or step_times(device, arguments.rounds)
+    for seed in arguments.seeds:
+        for setting, contestant, epochs in planned(steps, arguments.epochs):
+            if (setting, contestant.label, seed) in {(row.setting, row.model, row.seed) for row in rows_of(output)}:
+                continue
+            say(f"{setting}: {contestant.label}, {epochs} epochs, seed {seed}")
+            bundle = trained(contestant, epochs, seed, arguments.folder, device)
+            row = training(setting, contestant, epochs, seed, steps[contestant.label], bundle, device)
+            # Other processes may have added theirs meanwhile.
+            write_csv(output, sorted([*rows_of(output), row], key=order))
+    say(as_text(HEADER, cells(rows_of(output))), sys.stdout)
 
 
-def step_times(device: torch.device, rounds: int, file: Path) -> list[StepTime]:
-    """Time of a training step of every contestant, in interleaved rounds; read from ``file`` if it is there."""
-    if file.is_file():
-        return read_csv(file, StepTime)
+def rows_of(output: Path) -> list[Training]:
+    """What is in the file so far."""
+    return read_csv(output, Training) if output.is_file() else []
+
+
+def order(row: Training) -> tuple[bool, int, int]:
+    """Of the rows in the file: by setting, contestant, seed."""
+    labels = [contestant.label for contestant in CONTESTANTS]
+    return row.setting == EQUAL_TIME, labels.index(row.model), row.seed
+
+
+def training(
+    setting: str,
+    contestant: Contestant,
+    epochs: int,
+    seed: int,
+    step: StepTime,
+    bundle: Bundle,
+    device: torch.device,
+) -> Training:
+    """The row of a finished training."""
+    errors = next(iter(bundle.header["metrics"].values()))["model"]
+    return Training(
+        setting,
+        contestant.label,
+        real_parameters(bundle.predictor.model),
+        device_name(device),
+        torch.get_num_threads(),
+        epochs,
+        seed,
+        contestant.learning_rate,
+        step.milliseconds,
+        step.spread,
+        bundle.header["training"]["seconds"],
+        errors["relative_l2"],
+        errors["h1"],
+        versions(),
+    )
+
+
+def known_step_times(output: Path) -> dict[str, StepTime]:
+    """The step times in the file, so that a continued benchmark plans as it began; empty where one is missing."""
+    known = {row.model: StepTime(row.step_milliseconds, row.spread) for row in rows_of(output)}
+    return known if len(known) == len(CONTESTANTS) else {}
+
+
+def step_times(device: torch.device, rounds: int) -> dict[str, StepTime]:
+    """Time of a training step of every contestant, in interleaved rounds."""
     fields, targets = (torch.randn(BATCH, 1, POINTS, POINTS, device=device) for _ in range(2))
     models = {c.label: build_model(c.model, **c.options).to(device) for c in CONTESTANTS}
 
@@ -173,10 +198,7 @@ def step_times(device: torch.device, rounds: int, file: Path) -> list[StepTime]:
     )
     if not found.timings:
         raise KeyboardInterrupt
-    steps = [StepTime(label, 1e3 * timing.median, timing.spread) for label, timing in found.timings.items()]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_csv(file, steps)
-    return steps
+    return {label: StepTime(1e3 * timing.median, timing.spread) for label, timing in found.timings.items()}
 
 
 def planned(steps: dict[str, StepTime], epochs: int) -> list[tuple[str, Contestant, int]]:
