@@ -31,6 +31,7 @@ class Scores:
         self.channel_squares: Tensor | float = 0.0
         self.values_per_channel = 0
         self.steps: np.ndarray | float = 0.0
+        self.amplitudes: np.ndarray | float = 0.0
         self.nonfinite = 0
 
     def add(self, prediction: Tensor, target: Tensor, n_axes: int) -> np.ndarray:
@@ -51,6 +52,7 @@ class Scores:
         self.values_per_channel += squares.shape[1]
         frames = zip(prediction.unbind(1), target.unbind(1), strict=True)
         self.steps += torch.stack([score(relative_l2, p, t, n_axes=n_axes) for p, t in frames]).sum(1).numpy()
+        self.amplitudes += score(_amplitude, prediction, target, n_axes=n_axes).sum(0).numpy()
         return np.array(self.per_sample["relative_l2"][-len(target) :])
 
     def errors(self) -> dict[str, np.ndarray]:
@@ -61,6 +63,12 @@ class Scores:
         ratios = (self.channel_ratios / samples).tolist()
         rmse = (self.channel_squares / self.values_per_channel).sqrt().tolist()
         return {n: {"relative_l2": r, "rmse": s} for n, r, s in zip(names, ratios, rmse, strict=True)}
+
+
+def _amplitude(prediction: Tensor, target: Tensor, *, n_axes: int) -> Tensor:
+    """(batch, frame): the norm of the prediction over that of the target; 1 where both are zero."""
+    ours, theirs = (values.flatten(2).norm(dim=2) for values in (prediction, target))
+    return torch.where((ours == 0) & (theirs == 0), 1.0, ours / theirs)
 
 
 class FieldSums:

@@ -43,6 +43,8 @@ class Evaluation:
         errors: {predictor: {metric: (samples,) float64}}.
         channels: {predictor: {output channel: {"relative_l2": mean over samples, "rmse": pooled over all samples}}}.
         steps: {predictor: (steps_out,)}: relative L2 of each output frame, mean over samples.
+        amplitudes: {predictor: (steps_out,)}: norm of each predicted frame over that of the target, mean over
+            samples; 1 is right, and what grows without bound is an unstable rollout.
         spectra: of the model, ``None`` if no prediction was finite.
         error_map: (output channel, \\*space), mean absolute error of the model over samples and frames.
         examples: a few samples with their fields, best first.
@@ -59,6 +61,7 @@ class Evaluation:
     errors: dict[str, dict[str, np.ndarray]] = field(repr=False)
     channels: dict[str, dict[str, dict[str, float]]]
     steps: dict[str, np.ndarray]
+    amplitudes: dict[str, np.ndarray]
     spectra: Spectra | None = field(repr=False)
     error_map: np.ndarray = field(repr=False)
     examples: list[Example] = field(repr=False)
@@ -123,6 +126,7 @@ class Evaluation:
                 "relative_l2_quantiles": self.quantiles(),
                 "channels": self.channels,
                 "relative_l2_per_step": {name: values.tolist() for name, values in self.steps.items()},
+                "amplitude_per_step": {name: values.tolist() for name, values in self.amplitudes.items()},
                 "useful_frames": self.useful_frames,
                 "worst": self.worst(),
                 "nonfinite": self.nonfinite,

@@ -79,6 +79,7 @@ def evaluate(
         errors={name: score.errors() for name, score in scores.items()},
         channels={name: score.channels(names) for name, score in scores.items()},
         steps={name: score.steps / samples for name, score in scores.items()},
+        amplitudes={name: score.amplitudes / samples for name, score in scores.items()},
         spectra=fields.spectra(),
         error_map=fields.error_map(),
         examples=keeper.choose(),

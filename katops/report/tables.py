@@ -166,14 +166,17 @@ def print_metrics(console: Console, evaluation: Evaluation, *, title: str) -> No
 
 
 def useful_frames(evaluation: Evaluation) -> str:
-    """One line: the error of the last frame, and how long the model is better than each baseline."""
+    """One line: error and amplitude of the last frame, and how long the model is better than each baseline."""
     frames = evaluation.meta.steps_out
-    last = percent(float(evaluation.steps[evaluation.model][-1]))
+    last, amplitude = (float(values[evaluation.model][-1]) for values in (evaluation.steps, evaluation.amplitudes))
     better = ", ".join(
         f"{predictor_label(baseline)} {'in no frame' if not count else f'up to frame {count} of {frames}'}"
         for baseline, count in evaluation.useful_frames.items()
     )
-    return f"relative L2 of frame {frames}: {last}" + (f"; better than {better}" if better else "")
+    about = (
+        f"relative L2 of frame {frames}: {percent(last)}, its amplitude {_three_digits(amplitude)} times the truth's"
+    )
+    return about + (f"; better than {better}" if better else "")
 
 
 def warnings_about(evaluation: Evaluation, test_set: str) -> list[str]:

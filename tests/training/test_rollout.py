@@ -15,10 +15,12 @@ from katops.config import TrainConfig, parse_config
 from katops.data.normalize import Normalizer
 from katops.data.windows import Window
 from katops.errors import UserError
+from katops.evaluation import evaluate
 from katops.fields import Axis, Channel, FieldMeta, FieldSample
 from katops.metrics import relative_l2
 from katops.predictors import FieldPredictor
 from katops.predictors.rollout import Rollout, rollout_window, unroll
+from katops.report.tables import useful_frames
 from katops.training.task import OperatorTask
 
 PERIODIC = Axis("x", "periodic_nodes", boundary=("periodic", "periodic"))
@@ -245,3 +247,21 @@ def test_a_steady_model_has_no_rollout(run_values):
     run_values["report"] = {"rollout": {"frames": 3}}
     with pytest.raises(UserError, match="needs coefficient in every step"):
         katops.train(parse_config(run_values))
+
+
+def test_evaluation_tells_growth_and_the_last_useful_frame():
+    """A model that doubles what it should keep is worse than persistence from the second frame on."""
+    meta = FieldMeta("wave", (Channel("u"),), (Channel("u"),), (PERIODIC,), steps_out=3, time_step=0.1)
+    truth = torch.ones(4, 3, 1, 8) * torch.tensor([1.5, 1.0, 1.0]).view(3, 1, 1)
+    sample = FieldSample(torch.ones(4, 1, 1, 8), truth)
+    growing = torch.tensor([1.4, 2.0, 4.0]).view(3, 1, 1)
+    found = evaluate(
+        {"model": lambda x, time: growing * x, "persistence": lambda x, time: x.expand(-1, 3, -1, -1)}, [sample], meta
+    )
+    assert found.useful_frames == {"persistence": 1}
+    np.testing.assert_allclose(found.amplitudes["model"], [1.4 / 1.5, 2, 4], rtol=1e-6)
+    assert found.to_dict()["amplitude_per_step"]["persistence"] == pytest.approx([1 / 1.5, 1, 1])
+    assert useful_frames(found) == (
+        "relative L2 of frame 3: 300 %, its amplitude 4.00 times the truth's; better than persistence predictor up to "
+        "frame 1 of 3"
+    )
