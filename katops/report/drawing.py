@@ -165,6 +165,20 @@ def colour_bar(image: AxesImage, label: str, shown: np.ndarray) -> None:
     bar.ax.yaxis.set_offset_position("left")
 
 
+def baseline_colours(count: int) -> list[str]:
+    """Colours of the baselines, in their order."""
+    return [BASELINES[index % len(BASELINES)] for index in range(count)]
+
+
+def panel_grid(figure: Figure, count: int) -> list[Axes]:
+    """``count`` panels in at most two columns; places that are left over stay empty."""
+    columns = min(count, 2)
+    panels = figure.subplots(-(-count // columns), columns, squeeze=False).flatten()
+    for axes in panels[count:]:
+        axes.set_axis_off()
+    return list(panels[:count])
+
+
 def positive(values: np.ndarray) -> np.ndarray:
     """The values that a logarithmic axis can show; the others become NaN, which leaves a gap."""
     return np.where(np.isfinite(values) & (values > 0), values, math.nan)

@@ -23,6 +23,7 @@ from katops.report.drawing import (
     colour_bar,
     new_figure,
     no_data,
+    panel_grid,
     tidy,
 )
 from katops.report.tables import percent
@@ -104,11 +105,9 @@ def error_map_figure(evaluation: Evaluation, channels: list[int]) -> Figure:
     """Where the model errs: mean absolute error at each point, over samples and frames, for some output channels."""
     meta = evaluation.meta
     plane = Plane.of(meta, evaluation.space) if len(meta.axes) > 1 else None
-    columns = min(len(channels), 2)
-    rows = -(-len(channels) // columns)
+    rows = -(-len(channels) // 2)
     figure = new_figure(rows * (2.4 if plane is None else 0.5 + float(np.clip(3 * plane.ratio, 1.2, 5))))
-    panels = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes, channel in zip(panels, channels, strict=False):
+    for axes, channel in zip(panel_grid(figure, len(channels)), channels, strict=True):
         values, label = evaluation.error_map[channel], channel_label(meta.outputs[channel])
         if not np.isfinite(values).any():
             no_data(axes, "no finite prediction")
@@ -120,8 +119,6 @@ def error_map_figure(evaluation: Evaluation, channels: list[int]) -> Figure:
             image = plane.draw(axes, values, limits, MAGNITUDE_MAP)
             axes.set_title(plane.note, fontsize=TEXT)
             colour_bar(image, f"mean |error|, {label}", values)
-    for axes in panels[len(channels) :]:
-        axes.set_axis_off()
     return figure
 
 

@@ -16,7 +16,9 @@ from katops.registry import METRICS
 from katops.report.cards import Card, card, data_card
 from katops.report.drawing import to_png
 from katops.report.field_figures import error_map_figure, example_figure, shown_input, trajectory_figure
-from katops.report.figures import histogram_figure, loss_figure, read_log, spectrum_figure, steps_figure
+from katops.report.figures import histogram_figure, loss_figure, read_log, spectrum_figure
+from katops.report.frame_figures import steps_figure
+from katops.report.frame_tables import group_rows, write_frames_csv
 from katops.report.tables import (
     channel_rows,
     metric_label,
@@ -57,7 +59,7 @@ def write_report(
     log_csv: Path | None = None,
     config_yaml: str = "",
 ) -> Path:
-    """Write ``report.html``, ``figures/*.png``, ``metrics.csv`` and ``summary.json``; each of them atomically.
+    """Write ``report.html``, ``figures/*.png``, ``metrics.csv``, ``frames.csv`` and ``summary.json``, each atomically.
 
     Args:
         directory: where to; made if missing.
@@ -103,6 +105,7 @@ def write_report(
         config=config_yaml,
     )
     write_metrics_csv(directory / "metrics.csv", evaluations)
+    write_frames_csv(directory / "frames.csv", evaluations)
     write_summary(directory / "summary.json", summary, evaluations)
     write_text(directory / "report.html", html)
     return directory / "report.html"
@@ -150,8 +153,9 @@ def tested_epoch(training: dict[str, Any]) -> str:
 
 
 def _section(name: str, evaluation: Evaluation, number: int) -> dict[str, Any]:
+    groups = [group_rows(evaluation)] if evaluation.meta.steps_out > 1 or len(evaluation.groups.groups) > 1 else []
     channels = [channel_rows(evaluation)] if len(evaluation.meta.outputs) > 1 else []
-    details = [*channels, worst_rows(evaluation)]
+    details = [*groups, *channels, worst_rows(evaluation)]
     prefix = "" if number == 0 else f"set{number + 1}_"
     pictures = [Picture.of(prefix + file, *described) for file, *described in _figures(evaluation)]
     return {"name": name, "metrics": metric_rows(evaluation), "details": details, "figures": pictures}
@@ -160,8 +164,9 @@ def _section(name: str, evaluation: Evaluation, number: int) -> dict[str, Any]:
 def _figures(evaluation: Evaluation) -> Iterator[tuple[str, str, str, Figure]]:
     """(file, title, caption, figure) of all figures of a test set."""
     meta = evaluation.meta
-    channels = list(range(min(len(meta.outputs), MAX_CHANNELS)))
-    left_out = len(meta.outputs) - len(channels)
+    judged = evaluation.groups.channels or list(range(len(meta.outputs)))
+    channels = judged[:MAX_CHANNELS]
+    left_out = len(judged) - len(channels)
     note = f" The other {left_out} output channels are in the tables only." if left_out else ""
     for channel in channels if evaluation.examples else []:
         name, given = meta.outputs[channel].name, meta.inputs[shown_input(meta, channel)].name
@@ -192,7 +197,8 @@ def _figures(evaluation: Evaluation) -> Iterator[tuple[str, str, str, Figure]]:
         yield (
             "error_per_frame",
             "Error of each predicted frame",
-            f"The frame at which the model crosses a baseline is the last useful one. {useful_frames(evaluation)}.",
+            "Mean over the samples. Shaded are the frames in which the model is worse than persistence; the line names "
+            f"the first of them. {useful_frames(evaluation)}.",
             steps_figure(evaluation),
         )
     yield (
