@@ -54,6 +54,11 @@ def hide(values: Tensor, mask: Tensor) -> Tensor:
     return values.masked_fill(mask[:, None], 0.0)
 
 
+def spread(mask: Tensor, n_axes: int) -> Tensor:
+    """A mask (batch, channel) or (batch, channel, \\*space) with an axis, perhaps of length 1, for each of space."""
+    return mask if mask.ndim > 2 else mask.reshape(*mask.shape, *[1] * n_axes)
+
+
 class GroupScores:
     """The errors of one predictor over the batches: one float per sample, frame, group and metric."""
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from katops.errors import UserError
 from katops.evaluation.accumulators import Clock, FieldSums, Leads, Scores
 from katops.evaluation.examples import ExampleKeeper
-from katops.evaluation.groups import GroupErrors
+from katops.evaluation.groups import GroupErrors, spread
 from katops.evaluation.result import Evaluation
 from katops.fields import FieldMeta, FieldSample
 
@@ -139,7 +139,7 @@ def _checked_mask(batch: FieldSample, target: Tensor, meta: FieldMeta, seen: int
             f"{meta.name}: the mask is {batch.mask.dtype} of shape {tuple(batch.mask.shape)}; expected torch.bool of "
             f"shape {whole[:2]} or {whole} (batch, output channel, and the points where it differs between them)"
         )
-    mask = batch.mask.to(target.device).reshape(*whole[:2], *(batch.mask.shape[2:] or [1] * len(meta.axes)))
+    mask = spread(batch.mask.to(target.device), len(meta.axes))
     empty = mask.flatten(1).all(1)
     if empty.any():
         where = seen + int(empty.nonzero()[0])

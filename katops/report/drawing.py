@@ -123,11 +123,15 @@ class Plane:
         left, right, bottom, top = self.extent
         return abs((top - bottom) / (right - left)) if self.equal else 0.75
 
+    def shown(self, field: np.ndarray) -> np.ndarray:
+        """What is drawn of a field: rows from the bottom upwards, masked where it is not finite."""
+        plane = field[:, :, field.shape[2] // 2] if field.ndim == 3 else field
+        return np.ma.masked_invalid(plane.T if self.transposed else plane)
+
     def draw(self, axes: Axes, field: np.ndarray, limits: tuple[float, float], colours: str) -> AxesImage:
         """Draw the field with one cell per grid point; returns what a colour bar needs. What is not finite is grey."""
-        plane = field[:, :, field.shape[2] // 2] if field.ndim == 3 else field
         image = axes.imshow(
-            np.ma.masked_invalid(plane.T if self.transposed else plane),
+            self.shown(field),
             origin="lower",
             extent=self.extent,
             aspect="equal" if self.equal else "auto",

@@ -22,6 +22,7 @@ from katops.report.drawing import (
 )
 from katops.report.tables import frame_name, predictor_label
 
+ALL = "all channels"
 PERSISTENCE = "persistence"
 MAX_GROUPS = 5
 
@@ -34,13 +35,14 @@ def frame_axis(evaluation: Evaluation) -> tuple[np.ndarray, str]:
 
 
 def steps_figure(evaluation: Evaluation) -> Figure:
-    """Relative L2 error of each predicted frame, mean over samples, model and baselines.
+    """Relative L2 error of each predicted frame, mean over samples, model and baselines; and the model's median.
 
     The first panel is about all channels together; where there are several groups of channels, each has its own.
     """
-    curves = {"all channels": evaluation.steps}
-    worse = {"all channels": evaluation.worse_frames.get(PERSISTENCE, [])}
+    curves = {ALL: evaluation.steps}
+    worse = {ALL: evaluation.worse_frames.get(PERSISTENCE, [])}
     groups = evaluation.groups
+    medians = dict(zip(groups.groups, groups.median(evaluation.model).T, strict=True))
     if len(groups.groups) > 1:
         lost = groups.worse_frames(evaluation.model, PERSISTENCE) if PERSISTENCE in evaluation.baselines else {}
         for place, name in enumerate(list(groups.groups)[:MAX_GROUPS]):
@@ -50,6 +52,9 @@ def steps_figure(evaluation: Evaluation) -> Figure:
     for axes, (name, errors) in zip(panel_grid(figure, len(curves)), curves.items(), strict=True):
         _draw_errors(axes, errors, evaluation)
         if axes.axison:
+            median = next(iter(medians.values())) if len(medians) == 1 else medians.get(name)
+            if median is not None:
+                axes.plot(frame_axis(evaluation)[0], positive(median), ":", color=PREDICTION, label="model, median")
             mark_frames(axes, evaluation, worse[name])
             axes.set_title(plain(name) if len(curves) > 1 else "", fontsize=TEXT)
             axes.legend(fontsize=TEXT - 1, frameon=False)

@@ -168,15 +168,18 @@ def worse_than_baselines(evaluation: Evaluation, test_set: str) -> list[str]:
     frames = evaluation.meta.steps_out
     sentences = []
     for baseline, worse in evaluation.worse_frames.items():
-        if frames == 1 or not worse:
-            continue
         groups = evaluation.groups.worse_frames(evaluation.model, baseline)
+        if frames == 1 or not (worse or any(groups.values())):
+            continue
+        label = predictor_label(baseline)
+        about = f"over all channels together, the model is worse than the {label} in no frame"
+        if worse:
+            about = (
+                f"the first frame in which the model is worse than the {label} is {frame_name(evaluation, worse[0])}; "
+                f"it is {_worse_in(worse)} of {frames}"
+            )
         by_group = "; by channels: " + ", ".join(f"{name} {_worse_in(lost)}" for name, lost in groups.items())
-        sentences.append(
-            f"On {test_set}, the first frame in which the model is worse than the {predictor_label(baseline)} is "
-            f"{frame_name(evaluation, worse[0])}; it is {_worse_in(worse)} of {frames}"
-            f"{by_group if len(groups) > 1 else ''}."
-        )
+        sentences.append(f"On {test_set}, {about}{by_group if len(groups) > 1 else ''}.")
     return sentences
 
 
