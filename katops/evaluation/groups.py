@@ -42,7 +42,11 @@ def group_errors(prediction: Tensor, target: Tensor, groups: Groups, mask: Tenso
     broken = ~prediction.isfinite().flatten(2).all(2)
     found = {}
     for name, order in zip(RATIOS, (1, 2), strict=True):
-        error, scale = ((values.abs() ** order).flatten(3).sum(3) @ members for values in (prediction - target, target))
+
+        def total(values: Tensor, order: int = order) -> Tensor:
+            return torch.linalg.vector_norm(values.flatten(3), ord=order, dim=3) ** order @ members
+
+        error, scale = total(prediction - target), total(target)
         error[broken] = torch.inf
         ratio = (error / scale.clamp_min(EPS**order)) ** (1 / order)
         found[name] = torch.where(scale == 0, torch.nan, ratio)

@@ -126,7 +126,8 @@ class Plane:
     def shown(self, field: np.ndarray) -> np.ndarray:
         """What is drawn of a field: rows from the bottom upwards, masked where it is not finite."""
         plane = field[:, :, field.shape[2] // 2] if field.ndim == 3 else field
-        return np.ma.masked_invalid(plane.T if self.transposed else plane)
+        # In double precision, since matplotlib's arithmetic would overflow where a prediction grows without bound.
+        return np.ma.masked_invalid(plane.T if self.transposed else plane).astype(np.float64)
 
     def draw(self, axes: Axes, field: np.ndarray, limits: tuple[float, float], colours: str) -> AxesImage:
         """Draw the field with one cell per grid point; returns what a colour bar needs. What is not finite is grey."""
