@@ -10,11 +10,11 @@ import numpy as np
 from katops.evaluation import Evaluation
 from katops.evaluation.groups import RATIOS
 from katops.files import write_text
-from katops.report.tables import Row, TextTable, percent, predictor_label, three_digits
+from katops.report.tables import Row, TextTable, percent, three_digits
 
 CSV_COLUMNS = ("test_set", "predictor", "group", "frame", "lead_time", "metric", "samples", "mean", "median")
 SHOWN_FRAMES = 6
-ALL_GROUPS = "mean of the groups"
+ALL_GROUPS = "mean of groups"
 
 
 def write_frames_csv(path: Path, evaluations: dict[str, Evaluation]) -> None:
@@ -40,37 +40,43 @@ def write_frames_csv(path: Path, evaluations: dict[str, Evaluation]) -> None:
     write_text(path, table.getvalue())
 
 
-def group_rows(evaluation: Evaluation, frames: int = SHOWN_FRAMES) -> TextTable:
+def group_rows(evaluation: Evaluation, frames: int = SHOWN_FRAMES, *, medians: bool = True) -> TextTable:
     """Errors of each channel group in some frames: relative L2 of all predictors, then more about the model.
 
     Args:
         evaluation: with any number of frames and groups.
         frames: how many are shown, spread over all of them.
+        medians: whether to show the medians over the samples beside the means.
     """
     groups, model, total = evaluation.groups, evaluation.model, evaluation.meta.steps_out
     shown = np.unique(np.linspace(0, total - 1, frames).round().astype(int)).tolist()
     columns = [groups.mean(predictor) for predictor in evaluation.errors]
-    columns += [groups.median(model), groups.mean(model, "relative_l1"), groups.median(model, "relative_l1")]
+    names = [f"L2, {predictor}" for predictor in evaluation.errors]
+    columns.append(groups.mean(model, "relative_l1"))
+    names.append("L1, model")
+    if medians:
+        columns += [groups.median(model), groups.median(model, "relative_l1")]
+        names += ["median L2", "median L1"]
     rows = []
     for place, name in enumerate(groups.groups):
         for frame in shown:
             rows.append(_row(name, frame, [column[frame, place] for column in columns], evaluation))
     if len(groups.groups) > 1:
         rows += [_row(ALL_GROUPS, f, [_mean(column[f]) for column in columns], evaluation) for f in shown]
-    several = ["frame", *(["lead time"] if evaluation.lead_times is not None else [])] if total > 1 else []
-    names = [f"L2, {predictor_label(predictor)}" for predictor in evaluation.errors]
-    caption = "Relative errors of each group of channels by itself, mean over the samples where nothing else is said."
+    several = [] if total == 1 else ["frame" if evaluation.lead_times is None else "frame (lead time)"]
+    caption = "Relative errors of each group of channels by itself, mean over the samples unless named a median."
     if groups.left_out:
         caption += f" Left out, because masked or zero in all samples: {', '.join(groups.left_out)}."
-    return TextTable(caption, ["channels", *several, *names, "L2, median", "L1, mean", "L1, median"], rows)
+    return TextTable(caption, ["channels", *several, *names], rows)
 
 
 def _row(name: str, frame: int, values: list[float], evaluation: Evaluation) -> Row:
     place = []
     if evaluation.meta.steps_out > 1:
-        place = [str(frame + 1)]
-        if evaluation.lead_times is not None:
-            place.append(f"{evaluation.lead_times[frame]:.4g} {evaluation.meta.time_unit}".rstrip())
+        lead = (
+            "" if evaluation.lead_times is None else f"{evaluation.lead_times[frame]:.4g} {evaluation.meta.time_unit}"
+        )
+        place = [f"{frame + 1} ({lead.rstrip()})" if lead else str(frame + 1)]
     predictors = values[: len(evaluation.errors)]
     best = -1 if np.isnan(predictors).all() else int(np.nanargmin(predictors))
     texts = ["not judged" if math.isnan(value) else percent(value) for value in values]

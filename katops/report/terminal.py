@@ -20,7 +20,7 @@ def print_metrics(console: Console, evaluation: Evaluation, *, title: str) -> No
     """Print the errors, by frames and groups of channels where there are several, and what makes them doubtful."""
     console.print(metrics_table(evaluation, title=title))
     if evaluation.meta.steps_out > 1 or len(evaluation.groups.groups) > 1:
-        content = group_rows(evaluation, FRAMES)
+        content = group_rows(evaluation, FRAMES, medians=False)
         console.print(_rendered(content, content.caption))
     if evaluation.meta.steps_out > 1:
         console.print(escape(useful_frames(evaluation)), highlight=False)
