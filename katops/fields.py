@@ -215,6 +215,17 @@ class FieldMeta:
         return self.steps_out * len(self.outputs)
 
     @property
+    def output_groups(self) -> dict[str, tuple[int, ...]]:
+        """Output channels that are measured together, by their positions: {"velocity": (1, 2), "pressure": (3,)}.
+
+        Components of one quantity are one group, called by the quantity; every other channel is one of its own. A
+        component whose fellows are not among the outputs keeps its own name.
+        """
+        keys = [channel.quantity or channel.name for channel in self.outputs]
+        members = {key: tuple(i for i, other in enumerate(keys) if other == key) for key in keys}
+        return {self.outputs[who[0]].name if len(who) == 1 else key: who for key, who in members.items()}
+
+    @property
     def boundary(self) -> tuple[tuple[Side, Side], ...]:
         """(lower, upper) condition of each axis."""
         return tuple(axis.boundary for axis in self.axes)
@@ -257,6 +268,8 @@ class FieldSample:
         times_in, times_out: times of the frames of x and y, (\\*batch, steps_in) and (\\*batch, steps_out); ``None``
             for steady problems.
         scalars_in, scalars_out: numbers per frame, (\\*batch, steps, number of scalars); ``None`` where there are none.
+        mask: bool, (\\*batch, output channels) or (\\*batch, output channels, \\*space): true where the target is
+            neither learned nor judged; ``None`` where everything counts.
     """
 
     x: Tensor
@@ -269,6 +282,7 @@ class FieldSample:
     times_out: Tensor | None = None
     scalars_in: Tensor | None = None
     scalars_out: Tensor | None = None
+    mask: Tensor | None = None
 
     def to(self, device: Any, *, non_blocking: bool = False) -> FieldSample:
         """The same sample on another device."""

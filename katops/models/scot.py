@@ -81,6 +81,8 @@ class ScOT(nn.Module):
         UserError: an option has a wrong value, or two contradict one another.
     """
 
+    takes_time = True
+
     def __init__(
         self,
         in_channels: int = 1,
@@ -192,6 +194,20 @@ class ScOT(nn.Module):
         """Whether the transformer layers keep their inputs only, and compute the rest again on the way back."""
         for stage in (*self.encoder["layers"], *self.decoder["layers"]):
             stage.grad_checkpointing = enable
+
+    def parameter_roles(self) -> dict[str, list[str]]:
+        """Parameters that fine-tuning treats apart: "channels" meet the channels of the data, "norms" the time.
+
+        Those of the norm of the embedding are among the first, as in the published code.
+        """
+        norms = {
+            f"{name}.{parameter}"
+            for name, module in self.named_modules()
+            if isinstance(module, TimeLayerNorm | TokenLayerNorm | TokenNorm)
+            for parameter, _ in module.named_parameters()
+        }
+        channels = [n for n, _ in self.named_parameters() if n.startswith(("embeddings.", "patch_recovery."))]
+        return {"channels": channels, "norms": sorted(norms - set(channels))}
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that weight decay would pull towards a value without meaning; timm's optimisers ask."""
