@@ -196,9 +196,13 @@ class RolloutReportConfig(Section):
 
 
 class FieldReportConfig(ReportConfig):
-    """What the report of a run on fields shows."""
+    """What the report of a run on fields shows.
+
+    ``semigroup`` compares one step of length 2t with two steps of t, for models that take the lead time.
+    """
 
     rollout: RolloutReportConfig | None = None
+    semigroup: bool = False
 
 
 class TrainConfig(Optimisation):

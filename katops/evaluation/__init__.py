@@ -10,3 +10,5 @@ from katops.evaluation.result import Spectra as Spectra
 from katops.evaluation.result import finite_or_none as finite_or_none
 from katops.evaluation.run import Predictor as Predictor
 from katops.evaluation.run import evaluate as evaluate
+from katops.evaluation.semigroup import Semigroup as Semigroup
+from katops.evaluation.semigroup import semigroup as semigroup

@@ -16,6 +16,8 @@ from katops.fields import FieldSample
 # Samples drawn at random of which the one nearest to the median error is shown: of 16, it lies on average within 3 % of
 # the middle rank, and sets of up to 16 samples are exact.
 RESERVOIR = 16
+# Fewer of them where samples are long rollouts: what is drawn at random fits into this many bytes, or is one sample.
+RESERVOIR_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,14 @@ class ExampleKeeper:
         self._best: Example | None = None
         self._worst: list[tuple[float, int, Example]] = []
         self._reservoir: list[Example] = []
+        self._slots = RESERVOIR
         self._random = np.random.default_rng(0)
 
     def offer(self, errors: np.ndarray, batch: FieldSample, target: Tensor, prediction: Tensor) -> None:
         """Look at a batch with the model's error of each sample; copies only what is kept."""
+        if not self.errors and len(errors):
+            size = 4 * (batch.x[0].numel() + 2 * target[0].numel())
+            self._slots = max(1, min(RESERVOIR, RESERVOIR_BYTES // size))
         for row, error in enumerate(errors.tolist()):
             position = len(self.errors)
             self.errors.append(error)
@@ -74,8 +80,8 @@ class ExampleKeeper:
                 self._consider(position, error, keep)
 
     def _consider(self, position: int, error: float, keep: Callable[[], Example]) -> None:
-        slot = position if position < RESERVOIR else int(self._random.integers(position + 1))
-        if slot < RESERVOIR:
+        slot = position if position < self._slots else int(self._random.integers(position + 1))
+        if slot < self._slots:
             self._reservoir[slot : slot + 1] = [keep()]
         if self._best is None or error < self._best.relative_l2:
             self._best = keep()

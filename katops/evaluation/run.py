@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from katops.errors import UserError
-from katops.evaluation.accumulators import Clock, FieldSums, Scores
+from katops.evaluation.accumulators import Clock, FieldSums, Leads, Scores
 from katops.evaluation.examples import ExampleKeeper
+from katops.evaluation.groups import GroupErrors, spread
 from katops.evaluation.result import Evaluation
 from katops.fields import FieldMeta, FieldSample
 
@@ -34,23 +35,29 @@ def evaluate(
             lead time (batch,) or ``None``, to the raw output (batch, steps_out, output channel, \\*space); where the
             data have constants, they come third (batch, constant channel, \\*space). The first is the model, the
             others are baselines. The caller puts models into evaluation mode.
-        batches: batches with targets, all on one grid; they are read once.
+        batches: batches with targets, all on one grid; they are read once. What their ``mask`` covers is not judged:
+            the prediction is taken to be right there, and relative errors leave the truth there out of their norms,
+            too. Channels that are masked as a whole in a sample enter none of its errors; of metrics that are means
+            over points, masked points of other channels count as exact.
         examples: how many samples keep their fields: the median, the worst, the best, then the next worst ones.
         progress: called after each batch with the number of samples in it.
 
     Raises:
-        UserError: there are no samples, a target is missing or not finite, or a prediction has the wrong shape.
+        UserError: there are no samples, a target is missing, masked altogether or not finite, or a prediction or a mask
+            has the wrong shape.
     """
     if not predictors:
         raise UserError("evaluate() was given no predictor; give the model first, then the baselines")
-    scores = {name: Scores() for name in predictors}
+    groups = meta.output_groups
+    scores = {name: Scores(groups) for name in predictors}
     keeper = ExampleKeeper(examples)
     fields = FieldSums(meta)
-    clock = Clock()
+    leads, clock = Leads(), Clock()
     indices = array("q")
     samples = zero_targets = 0
     for batch in batches:
         target = _checked_target(batch, meta, samples, fields.space)
+        mask = _checked_mask(batch, target, meta, samples)
         constants = () if batch.constants is None else (batch.constants,)
         for name, predictor in predictors.items():
             is_model = name == next(iter(predictors))
@@ -59,10 +66,13 @@ def evaluate(
             if prediction.shape != target.shape:
                 raise UserError(_wrong_shape(name, prediction, target, meta))
             prediction = prediction.to(target)
-            errors = scores[name].add(prediction, target, len(meta.axes))
+            if mask is not None:
+                prediction = torch.where(mask[:, None], target, prediction)
+            errors = scores[name].add(prediction, target, len(meta.axes), mask)
             if is_model:
                 fields.add(prediction, target)
                 keeper.offer(errors, batch, target, prediction)
+        leads.add(batch, meta)
         if batch.index is not None:
             indices.extend(batch.index.flatten().tolist())
         samples += len(target)
@@ -72,19 +82,25 @@ def evaluate(
     if samples == 0:
         raise UserError(f"{meta.name}: there is no sample to evaluate; check the split and the file")
     names = [channel.name for channel in meta.outputs]
+    by_group = {name: score.groups.errors(meta.steps_out) for name, score in scores.items()}
+    errors_of_groups = GroupErrors.of(groups, by_group)
     return Evaluation(
         meta=meta,
         space=fields.space,
         samples=samples,
         errors={name: score.errors() for name, score in scores.items()},
         channels={name: score.channels(names) for name, score in scores.items()},
+        groups=errors_of_groups,
         steps={name: score.steps / samples for name, score in scores.items()},
         amplitudes={name: score.amplitudes / samples for name, score in scores.items()},
+        lead_times=leads.common,
         spectra=fields.spectra(),
+        drift=fields.drift(errors_of_groups.groups or groups),
         error_map=fields.error_map(),
         examples=keeper.choose(),
         indices=np.array(indices).reshape(-1, 4) if indices else None,
         nonfinite={name: score.nonfinite for name, score in scores.items()},
+        nonfinite_frames={name: score.nonfinite_frames for name, score in scores.items()},
         zero_targets=zero_targets,
         seconds_per_sample=clock.seconds_per_sample,
     )
@@ -111,6 +127,24 @@ def _checked_target(batch: FieldSample, meta: FieldMeta, seen: int, space: tuple
         where = seen + int(broken.nonzero()[0])
         raise UserError(f"{meta.name}: the target of sample {where} holds NaN or infinity; repair or leave it out")
     return batch.y.double()
+
+
+def _checked_mask(batch: FieldSample, target: Tensor, meta: FieldMeta, seen: int) -> Tensor | None:
+    """The batch's mask, (batch, channel, \\*space) or (batch, channel, 1, ...), after checks of shape and values."""
+    if batch.mask is None:
+        return None
+    whole = (len(target), len(meta.outputs), *target.shape[3:])
+    if batch.mask.dtype != torch.bool or tuple(batch.mask.shape) not in (whole, whole[:2]):
+        raise UserError(
+            f"{meta.name}: the mask is {batch.mask.dtype} of shape {tuple(batch.mask.shape)}; expected torch.bool of "
+            f"shape {whole[:2]} or {whole} (batch, output channel, and the points where it differs between them)"
+        )
+    mask = spread(batch.mask.to(target.device), len(meta.axes))
+    empty = mask.flatten(1).all(1)
+    if empty.any():
+        where = seen + int(empty.nonzero()[0])
+        raise UserError(f"{meta.name}: all of sample {where} is masked, nothing is left to judge; leave it out")
+    return mask
 
 
 def _wrong_shape(name: str, prediction: Tensor, target: Tensor, meta: FieldMeta) -> str:

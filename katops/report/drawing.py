@@ -123,11 +123,16 @@ class Plane:
         left, right, bottom, top = self.extent
         return abs((top - bottom) / (right - left)) if self.equal else 0.75
 
+    def shown(self, field: np.ndarray) -> np.ndarray:
+        """What is drawn of a field: rows from the bottom upwards, masked where it is not finite."""
+        plane = field[:, :, field.shape[2] // 2] if field.ndim == 3 else field
+        # In double precision, since matplotlib's arithmetic would overflow where a prediction grows without bound.
+        return np.ma.masked_invalid(plane.T if self.transposed else plane).astype(np.float64)
+
     def draw(self, axes: Axes, field: np.ndarray, limits: tuple[float, float], colours: str) -> AxesImage:
         """Draw the field with one cell per grid point; returns what a colour bar needs. What is not finite is grey."""
-        plane = field[:, :, field.shape[2] // 2] if field.ndim == 3 else field
         image = axes.imshow(
-            np.ma.masked_invalid(plane.T if self.transposed else plane),
+            self.shown(field),
             origin="lower",
             extent=self.extent,
             aspect="equal" if self.equal else "auto",
@@ -163,6 +168,20 @@ def colour_bar(image: AxesImage, label: str, shown: np.ndarray) -> None:
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[below, above]
     bar = bar_beside(image.axes, image, label, TEXT - 1, extend=extend)
     bar.ax.yaxis.set_offset_position("left")
+
+
+def baseline_colours(count: int) -> list[str]:
+    """Colours of the baselines, in their order."""
+    return [BASELINES[index % len(BASELINES)] for index in range(count)]
+
+
+def panel_grid(figure: Figure, count: int) -> list[Axes]:
+    """``count`` panels in at most two columns; places that are left over stay empty."""
+    columns = min(count, 2)
+    panels = figure.subplots(-(-count // columns), columns, squeeze=False).flatten()
+    for axes in panels[count:]:
+        axes.set_axis_off()
+    return list(panels[:count])
 
 
 def positive(values: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from katops.report.drawing import (
     colour_bar,
     new_figure,
     no_data,
+    panel_grid,
     tidy,
 )
 from katops.report.tables import percent
@@ -80,7 +81,7 @@ def trajectory_figure(evaluation: Evaluation, channel: int) -> Figure:
         return figure
     truth, prediction = example.target[:, channel], example.prediction[:, channel]
     label = channel_label(meta.outputs[channel])
-    kinds = _truth_prediction_error(truth, prediction)
+    kinds = truth_prediction_error(truth, prediction)
     if len(meta.axes) == 1:
         figure = new_figure(3.4)
         _draw_space_time(figure, kinds, meta, label)
@@ -104,11 +105,9 @@ def error_map_figure(evaluation: Evaluation, channels: list[int]) -> Figure:
     """Where the model errs: mean absolute error at each point, over samples and frames, for some output channels."""
     meta = evaluation.meta
     plane = Plane.of(meta, evaluation.space) if len(meta.axes) > 1 else None
-    columns = min(len(channels), 2)
-    rows = -(-len(channels) // columns)
+    rows = -(-len(channels) // 2)
     figure = new_figure(rows * (2.4 if plane is None else 0.5 + float(np.clip(3 * plane.ratio, 1.2, 5))))
-    panels = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes, channel in zip(panels, channels, strict=False):
+    for axes, channel in zip(panel_grid(figure, len(channels)), channels, strict=True):
         values, label = evaluation.error_map[channel], channel_label(meta.outputs[channel])
         if not np.isfinite(values).any():
             no_data(axes, "no finite prediction")
@@ -120,8 +119,6 @@ def error_map_figure(evaluation: Evaluation, channels: list[int]) -> Figure:
             image = plane.draw(axes, values, limits, MAGNITUDE_MAP)
             axes.set_title(plane.note, fontsize=TEXT)
             colour_bar(image, f"mean |error|, {label}", values)
-    for axes in panels[len(channels) :]:
-        axes.set_axis_off()
     return figure
 
 
@@ -143,7 +140,7 @@ def _heading(example: Example, evaluation: Evaluation, plane: Plane | None) -> s
     return " · ".join(parts)
 
 
-def _truth_prediction_error(truth: np.ndarray, prediction: np.ndarray) -> list[tuple[str, np.ndarray, Any, str]]:
+def truth_prediction_error(truth: np.ndarray, prediction: np.ndarray) -> list[tuple[str, np.ndarray, Any, str]]:
     """(name, values, colour limits, colour map) of the three; the colours of the truth serve the prediction too."""
     with np.errstate(invalid="ignore", over="ignore"):
         error = prediction - truth
@@ -158,7 +155,7 @@ def _truth_prediction_error(truth: np.ndarray, prediction: np.ndarray) -> list[t
 def _draw_images(panels: np.ndarray, example: Example, meta: FieldMeta, channel: int, plane: Plane) -> None:
     entry = shown_input(meta, channel)
     x = example.x[-1, entry]
-    kinds = _truth_prediction_error(example.target[-1, channel], example.prediction[-1, channel])
+    kinds = truth_prediction_error(example.target[-1, channel], example.prediction[-1, channel])
     images = []
     for axes, (name, values, limits, colours) in zip(
         panels, [("input", x, limits_of(x), INPUT_MAP), *kinds], strict=True
@@ -180,7 +177,7 @@ def _draw_lines(panels: np.ndarray, example: Example, meta: FieldMeta, channel: 
     marker = "." if len(points) <= 32 else ""
     truth, prediction, error = (
         values
-        for _, values, _, _ in _truth_prediction_error(example.target[-1, channel], example.prediction[-1, channel])
+        for _, values, _, _ in truth_prediction_error(example.target[-1, channel], example.prediction[-1, channel])
     )
     left, middle, right = panels
     left.plot(points, example.x[-1, entry], color=INPUT, marker=marker)

@@ -1,4 +1,4 @@
-"""Diagrams of an evaluation and of a training run: loss curves, error histogram, error per frame, radial spectrum."""
+"""Diagrams of an evaluation and of a training run: loss curves, error histogram, radial spectrum."""
 
 import csv
 import math
@@ -12,14 +12,15 @@ from matplotlib.ticker import MaxNLocator
 from katops.drawing import channel_label
 from katops.evaluation import Evaluation
 from katops.report.drawing import (
-    BASELINES,
     ERROR,
     PREDICTION,
     TEXT,
     TRUTH,
+    baseline_colours,
     log_axis,
     new_figure,
     no_data,
+    panel_grid,
     positive,
     tidy,
 )
@@ -104,7 +105,7 @@ def histogram_figure(evaluation: Evaluation) -> Figure:
     middle = evaluation.quantiles()[evaluation.model]["median"]
     if math.isfinite(middle) and middle > 0:
         axes.axvline(middle, color=PREDICTION, linestyle="--", label=f"model, median {percent(middle)}")
-    for (name, mean), colour in zip(means.items(), _cycle(len(means)), strict=True):
+    for (name, mean), colour in zip(means.items(), baseline_colours(len(means)), strict=True):
         axes.axvline(mean, color=colour, linewidth=2, label=f"{predictor_label(name)}, mean {percent(mean)}")
     log_axis(axes, "x", np.array([low, high, *means.values()]), percent=True)
     axes.set(xlabel="relative L2 error of a sample", ylabel="samples")
@@ -118,39 +119,15 @@ def histogram_figure(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def steps_figure(evaluation: Evaluation) -> Figure:
-    """Relative L2 error of each predicted frame, mean over samples, model and baselines."""
-    figure = new_figure(2.8)
-    axes = tidy(figure.add_subplot())
-    colours = [PREDICTION, *_cycle(len(evaluation.baselines))]
-    for (name, values), colour in zip(evaluation.steps.items(), colours, strict=True):
-        frames = np.arange(1, len(values) + 1)
-        axes.plot(frames, positive(values), color=colour, marker="o", markersize=3.5, label=predictor_label(name))
-    drawn = np.concatenate([positive(values) for values in evaluation.steps.values()])
-    if not np.isfinite(drawn).any():
-        no_data(axes, "no error is positive and finite")
-        return figure
-    log_axis(axes, "y", drawn, percent=True)
-    axes.set(xlabel="predicted frame", ylabel="relative L2 error")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=TEXT - 1, frameon=False)
-    return figure
-
-
 def spectrum_figure(evaluation: Evaluation, channels: list[int]) -> Figure:
     """Radial power spectra of truth, prediction and error, up to the last wavenumber that lies whole on the grid."""
     spectra = evaluation.spectra
-    columns = min(len(channels), 2)
-    rows = -(-len(channels) // columns)
-    figure = new_figure(3.2 * rows)
-    panels = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes, channel in zip(panels, channels, strict=False):
+    figure = new_figure(3.2 * -(-len(channels) // 2))
+    for axes, channel in zip(panel_grid(figure, len(channels)), channels, strict=True):
         if spectra is None or spectra.resolved < 1:
             no_data(axes, "no finite prediction" if spectra is None else "the grid holds no wave")
             continue
         _draw_spectrum(axes, evaluation, channel)
-    for axes in panels[len(channels) :]:
-        axes.set_axis_off()
     return figure
 
 
@@ -173,10 +150,6 @@ def _draw_spectrum(axes: Axes, evaluation: Evaluation, channel: int) -> None:
     tidy(axes).set(xscale="log", yscale="log", xlabel="wavenumber, cycles per longest side", ylabel="power")
     axes.set_title(channel_label(channel_meta), fontsize=TEXT)
     axes.legend(fontsize=TEXT - 1, frameon=False)
-
-
-def _cycle(count: int) -> list[str]:
-    return [BASELINES[index % len(BASELINES)] for index in range(count)]
 
 
 def _number(text: str | None) -> float:

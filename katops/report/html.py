@@ -10,13 +10,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from katops.errors import UserError
-from katops.evaluation import Evaluation
+from katops.evaluation import Evaluation, Semigroup
 from katops.files import atomic_path, write_text
 from katops.registry import METRICS
+from katops.report.animation import animation
 from katops.report.cards import Card, card, data_card
 from katops.report.drawing import to_png
+from katops.report.drift_figures import energy_figure, frame_spectrum_figure, mean_figure
 from katops.report.field_figures import error_map_figure, example_figure, shown_input, trajectory_figure
-from katops.report.figures import histogram_figure, loss_figure, read_log, spectrum_figure, steps_figure
+from katops.report.figures import histogram_figure, loss_figure, read_log, spectrum_figure
+from katops.report.frame_figures import steps_figure
+from katops.report.frame_tables import drift_line, group_rows, write_frames_csv
+from katops.report.semigroup import semigroup_figure, semigroup_rows, semigroup_sentence
 from katops.report.tables import (
     channel_rows,
     metric_label,
@@ -33,15 +38,22 @@ from katops.report.tables import (
 # More output channels than this are in the tables but not in the figures, which would not end.
 MAX_CHANNELS = 4
 
+MOVING = (
+    "The median sample, moving",
+    "Truth and prediction share their colours. Look for structures that run ahead or lag behind, fade, or appear from "
+    "nothing.",
+)
+
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure in the report: its file under ``figures/``, heading, what to look for, and the PNG in base64."""
+    """A figure in the report: its file under ``figures/``, heading, what to look for, and the image in base64."""
 
     name: str
     title: str
     caption: str
     data: str
+    kind: str = "png"
 
     @classmethod
     def of(cls, name: str, title: str, caption: str, figure: Figure) -> "Picture":
@@ -54,10 +66,11 @@ def write_report(
     *,
     evaluations: dict[str, Evaluation],
     summary: dict[str, Any],
+    semigroups: dict[str, Semigroup] | None = None,
     log_csv: Path | None = None,
     config_yaml: str = "",
 ) -> Path:
-    """Write ``report.html``, ``figures/*.png``, ``metrics.csv`` and ``summary.json``; each of them atomically.
+    """Write ``report.html``, ``figures/*.png``, ``metrics.csv``, ``frames.csv`` and ``summary.json``, each atomically.
 
     Args:
         directory: where to; made if missing.
@@ -70,6 +83,7 @@ def write_report(
               number), ``monitor`` (the log's column by which the epoch was chosen; ``None``: it is the last one) and
               ``best_value`` (its value there);
             - ``warnings``: list of sentences to show on top.
+        semigroups: test set's name -> comparison of one step with two, where the model takes the lead time.
         log_csv: one row per epoch, see :func:`katops.report.figures.read_log`; ``None`` or missing file: no curves.
         config_yaml: the resolved configuration, shown in full.
 
@@ -83,8 +97,10 @@ def write_report(
         raise UserError("there is no evaluation to report on; the data have no test part")
     directory = Path(directory)
     sections = [_section(name, evaluation, number) for number, (name, evaluation) in enumerate(evaluations.items())]
+    steps = [_steps(name, found, number) for number, (name, found) in enumerate((semigroups or {}).items())]
     training_picture = _training_picture(log_csv, summary)
     save_pictures(directory, [picture for section in sections for picture in section["figures"]])
+    save_pictures(directory, [section["figure"] for section in steps])
     save_pictures(directory, [training_picture] if training_picture else [])
     name, main = next(iter(evaluations.items()))
     warnings = [*summary.get("warnings", [])]
@@ -98,12 +114,15 @@ def write_report(
         tiles=list(_tiles(main)),
         cards=list(_cards(main, summary)),
         sections=sections,
+        steps=steps,
         training_figure=training_picture,
         metrics=[(metric_label(record.name), record.summary, record.paper) for record in METRICS],
         config=config_yaml,
     )
     write_metrics_csv(directory / "metrics.csv", evaluations)
-    write_summary(directory / "summary.json", summary, evaluations)
+    write_frames_csv(directory / "frames.csv", evaluations)
+    compared = {"semigroup": {name: found.to_dict() for name, found in semigroups.items()}} if semigroups else {}
+    write_summary(directory / "summary.json", {**summary, **compared}, evaluations)
     write_text(directory / "report.html", html)
     return directory / "report.html"
 
@@ -121,9 +140,9 @@ def render(template: str, **values: Any) -> str:
 
 
 def save_pictures(directory: Path, pictures: Iterable[Picture]) -> None:
-    """Write ``figures/<name>.png`` for every picture; atomic."""
+    """Write ``figures/<name>.png`` (or ``.webp``) for every picture; atomic."""
     for picture in pictures:
-        with atomic_path(directory / "figures" / f"{picture.name}.png") as temporary:
+        with atomic_path(directory / "figures" / f"{picture.name}.{picture.kind}") as temporary:
             temporary.write_bytes(base64.b64decode(picture.data))
 
 
@@ -150,18 +169,36 @@ def tested_epoch(training: dict[str, Any]) -> str:
 
 
 def _section(name: str, evaluation: Evaluation, number: int) -> dict[str, Any]:
+    groups = [group_rows(evaluation)] if evaluation.meta.steps_out > 1 or len(evaluation.groups.groups) > 1 else []
     channels = [channel_rows(evaluation)] if len(evaluation.meta.outputs) > 1 else []
-    details = [*channels, worst_rows(evaluation)]
+    details = [*groups, *channels, worst_rows(evaluation)]
     prefix = "" if number == 0 else f"set{number + 1}_"
     pictures = [Picture.of(prefix + file, *described) for file, *described in _figures(evaluation)]
+    moving = animation(evaluation, evaluation.groups.channels)
+    if moving is not None:
+        pictures.append(Picture(f"{prefix}animation", *MOVING, base64.b64encode(moving).decode("ascii"), "webp"))
     return {"name": name, "metrics": metric_rows(evaluation), "details": details, "figures": pictures}
+
+
+def _steps(name: str, found: Semigroup, number: int) -> dict[str, Any]:
+    prefix = "" if number == 0 else f"set{number + 1}_"
+    picture = Picture.of(
+        f"{prefix}semigroup",
+        "One step of 2t and two steps of t",
+        "Error of both against the truth, and the distance between them, mean over the samples. A distance as large as "
+        "the errors means that the model has not learnt that time adds up.",
+        semigroup_figure(found),
+    )
+    sentence = semigroup_sentence(found, name)
+    return {"name": name, "sentence": sentence, "figure": picture, "table": semigroup_rows(found)}
 
 
 def _figures(evaluation: Evaluation) -> Iterator[tuple[str, str, str, Figure]]:
     """(file, title, caption, figure) of all figures of a test set."""
     meta = evaluation.meta
-    channels = list(range(min(len(meta.outputs), MAX_CHANNELS)))
-    left_out = len(meta.outputs) - len(channels)
+    judged = evaluation.groups.channels or list(range(len(meta.outputs)))
+    channels = judged[:MAX_CHANNELS]
+    left_out = len(judged) - len(channels)
     note = f" The other {left_out} output channels are in the tables only." if left_out else ""
     for channel in channels if evaluation.examples else []:
         name, given = meta.outputs[channel].name, meta.inputs[shown_input(meta, channel)].name
@@ -192,8 +229,33 @@ def _figures(evaluation: Evaluation) -> Iterator[tuple[str, str, str, Figure]]:
         yield (
             "error_per_frame",
             "Error of each predicted frame",
-            f"The frame at which the model crosses a baseline is the last useful one. {useful_frames(evaluation)}.",
+            "Mean over the samples. Shaded are the frames in which the model is worse than persistence; the line names "
+            f"the first of them. {useful_frames(evaluation)}.",
             steps_figure(evaluation),
+        )
+    if meta.steps_out > 1 and evaluation.drift is not None:
+        yield (
+            "energy",
+            "Energy and small scales",
+            "Mean over samples and space of the square (of a velocity: twice the kinetic energy per mass), and the "
+            "power of the upper half of the resolved wavenumbers beside the truth's. Energy that grows without bound "
+            "is an unstable rollout; a ratio that falls is blurring, one that rises is noise. In numbers, "
+            f"{drift_line(evaluation)}.",
+            energy_figure(evaluation),
+        )
+        yield (
+            "means",
+            "Means over space",
+            "Mean over the samples; shaded is how far a sample's mean is off on average. Where the truth is flat, the "
+            f"quantity is conserved, and a prediction that is not invents or loses it.{note}",
+            mean_figure(evaluation, channels),
+        )
+        yield (
+            "spectrum_per_frame",
+            "Spectra at the beginning, in the middle and at the end",
+            "Truth and prediction (dashed), mean over the samples. Where they part, the rollout has lost these scales, "
+            f"or has made them up.{note}",
+            frame_spectrum_figure(evaluation, channels),
         )
     yield (
         "error_map",

@@ -1,4 +1,4 @@
-"""Numbers as files and as text: ``metrics.csv``, ``summary.json`` and the table on the terminal."""
+"""Numbers as files and as text: ``metrics.csv``, ``summary.json``, tables and sentences."""
 
 import csv
 import io
@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from katops.evaluation import Evaluation, finite_or_none
 from katops.files import write_text
@@ -52,14 +49,14 @@ def common_unit(evaluation: Evaluation) -> str:
 
 def percent(value: float) -> str:
     """A ratio in percent with three digits: ``2.31 %``."""
-    return f"{_three_digits(100 * value)} %" if math.isfinite(value) else "not finite"
+    return f"{three_digits(100 * value)} %" if math.isfinite(value) else "not finite"
 
 
 def metric_text(metric: str, value: float, unit: str = "") -> str:
     """A metric's value: percent for ratios, the unit of the field otherwise."""
     if metric not in ABSOLUTE:
         return percent(value)
-    return f"{_three_digits(value)} {unit}".rstrip() if math.isfinite(value) else "not finite"
+    return f"{three_digits(value)} {unit}".rstrip() if math.isfinite(value) else "not finite"
 
 
 def write_metrics_csv(path: Path, evaluations: dict[str, Evaluation]) -> None:
@@ -116,7 +113,7 @@ def metric_rows(evaluation: Evaluation) -> TextTable:
         values = [means[predictor][metric] for predictor in means]
         texts = [metric_text(metric, value, unit) for value in values]
         rows.append(Row([metric_label(metric), *texts], 1 + int(np.argmin(values))))
-    caption = f"Mean over {_count(evaluation.samples)}; the best of each row is marked."
+    caption = f"Mean over {count_of(evaluation.samples)}; the best of each row is marked."
     return TextTable(caption, ["metric", *map(predictor_label, means)], rows)
 
 
@@ -125,6 +122,8 @@ def channel_rows(evaluation: Evaluation) -> TextTable:
     names = list(evaluation.channels)
     rows = []
     for channel in evaluation.meta.outputs:
+        if channel.name not in evaluation.channels[evaluation.model]:
+            continue
         entries = [evaluation.channels[name][channel.name] for name in names]
         rmse = metric_text("rmse", entries[0]["rmse"], channel.unit)
         rows.append(Row([channel.name, *(percent(entry["relative_l2"]) for entry in entries), rmse]))
@@ -140,43 +139,66 @@ def worst_rows(evaluation: Evaluation, count: int = 5) -> TextTable:
         columns.remove("first_frame")
     rows = [Row([*(str(entry[column]) for column in columns), percent(entry["relative_l2"])]) for entry in entries]
     head = [*(column.replace("_", " ") for column in columns), "relative L2"]
-    return TextTable(f"The {_count(len(rows))} with the largest error of the model.", head, rows)
-
-
-def metrics_table(evaluation: Evaluation, *, title: str) -> Table:
-    """:func:`metric_rows` for the terminal."""
-    table = Table(title=escape(f"{title}: {_count(evaluation.samples)}"), title_justify="left")
-    content = metric_rows(evaluation)
-    for position, name in enumerate(content.head):
-        table.add_column(escape(name), justify="right" if position else "left")
-    for row in content.rows:
-        cells = [escape(cell) for cell in row.cells]
-        cells[row.best] = f"[bold]{cells[row.best]}[/bold]"
-        table.add_row(*cells)
-    return table
-
-
-def print_metrics(console: Console, evaluation: Evaluation, *, title: str) -> None:
-    """Print :func:`metrics_table` and, below it, whatever makes its numbers doubtful."""
-    console.print(metrics_table(evaluation, title=title))
-    if evaluation.meta.steps_out > 1:
-        console.print(useful_frames(evaluation), highlight=False)
-    for warning in warnings_about(evaluation, title):
-        console.print(f"[bold red]warning:[/bold red] {escape(warning)}", highlight=False)
+    return TextTable(f"The {count_of(len(rows))} with the largest error of the model.", head, rows)
 
 
 def useful_frames(evaluation: Evaluation) -> str:
-    """One line: error and amplitude of the last frame, and how long the model is better than each baseline."""
+    """One line: error and amplitude of the last frame, and in which frames the model is better than each baseline."""
     frames = evaluation.meta.steps_out
     last, amplitude = (float(values[evaluation.model][-1]) for values in (evaluation.steps, evaluation.amplitudes))
     better = ", ".join(
-        f"{predictor_label(baseline)} {'in no frame' if not count else f'up to frame {count} of {frames}'}"
-        for baseline, count in evaluation.useful_frames.items()
+        f"{predictor_label(baseline)} {_better_in(worse, frames)}"
+        for baseline, worse in evaluation.worse_frames.items()
     )
-    about = (
-        f"relative L2 of frame {frames}: {percent(last)}, its amplitude {_three_digits(amplitude)} times the truth's"
-    )
+    about = f"relative L2 of frame {frames}: {percent(last)}, its amplitude {three_digits(amplitude)} times the truth's"
     return about + (f"; better than {better}" if better else "")
+
+
+def _better_in(worse: list[int], frames: int) -> str:
+    """In which frames, given those in which it is worse."""
+    if len(worse) == frames:
+        return "in no frame"
+    if not worse or worse == list(range(worse[0], frames + 1)):
+        return f"up to frame {worse[0] - 1 if worse else frames} of {frames}"
+    return f"except in frame{'s' if len(worse) > 1 else ''} {ranges(worse)} of {frames}"
+
+
+def worse_than_baselines(evaluation: Evaluation, test_set: str) -> list[str]:
+    """A sentence for each baseline that is better than the model in some of several frames: from which one on."""
+    frames = evaluation.meta.steps_out
+    sentences = []
+    for baseline, worse in evaluation.worse_frames.items():
+        groups = evaluation.groups.worse_frames(evaluation.model, baseline)
+        if frames == 1 or not (worse or any(groups.values())):
+            continue
+        label = predictor_label(baseline)
+        about = f"over all channels together, the model is worse than the {label} in no frame"
+        if worse:
+            about = (
+                f"the first frame in which the model is worse than the {label} is {frame_name(evaluation, worse[0])}; "
+                f"it is {_worse_in(worse)} of {frames}"
+            )
+        by_group = "; by channels: " + ", ".join(f"{name} {_worse_in(lost)}" for name, lost in groups.items())
+        sentences.append(f"On {test_set}, {about}{by_group if len(groups) > 1 else ''}.")
+    return sentences
+
+
+def _worse_in(frames: list[int]) -> str:
+    return f"worse in frame{'s' if len(frames) > 1 else ''} {ranges(frames)}" if frames else "worse in no frame"
+
+
+def frame_name(evaluation: Evaluation, frame: int) -> str:
+    """A frame, counted from 1, and its lead time where it is known: ``frame 7 (after 0.7 s)``."""
+    if evaluation.lead_times is None:
+        return f"frame {frame}"
+    return f"frame {frame} (after {evaluation.lead_times[frame - 1]:.4g} {evaluation.meta.time_unit}".rstrip() + ")"
+
+
+def ranges(numbers: list[int]) -> str:
+    """Increasing numbers, neighbours joined: ``1–3, 7``."""
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in zip(starts, ends, strict=True))
 
 
 def warnings_about(evaluation: Evaluation, test_set: str) -> list[str]:
@@ -191,19 +213,28 @@ def warnings_about(evaluation: Evaluation, test_set: str) -> list[str]:
     ]
     for predictor, count in evaluation.nonfinite.items():
         if count:
+            first = _first_broken(evaluation, predictor)
             warnings.append(
                 f"On {test_set}, {predictor_label(predictor)} returned NaN or infinity for {count} of "
-                f"{_count(evaluation.samples)}; these count as infinitely wrong."
+                f"{count_of(evaluation.samples)}{first}; these count as infinitely wrong."
             )
+    warnings += worse_than_baselines(evaluation, test_set)
     if evaluation.zero_targets:
         warnings.append(
-            f"On {test_set}, {evaluation.zero_targets} of {_count(evaluation.samples)} have a target that is zero "
+            f"On {test_set}, {evaluation.zero_targets} of {count_of(evaluation.samples)} have a target that is zero "
             "everywhere: their relative errors, and the means that contain them, have no meaning."
         )
     return warnings
 
 
-def _three_digits(value: float) -> str:
+def _first_broken(evaluation: Evaluation, predictor: str) -> str:
+    """Where it began, if there are several frames."""
+    if evaluation.meta.steps_out == 1:
+        return ""
+    return f", first in {frame_name(evaluation, evaluation.first_nonfinite_frame[predictor])}"
+
+
+def three_digits(value: float) -> str:
     """``51.0``, not ``51``, so that numbers in a column can be compared; but ``0`` and ``100``."""
     return f"{value:#.3g}".rstrip(".") if value else "0"
 
@@ -214,5 +245,5 @@ def _csv_unit(metric: str, evaluation: Evaluation) -> str:
     return common_unit(evaluation) if len({channel.unit for channel in evaluation.meta.outputs}) == 1 else "mixed"
 
 
-def _count(samples: int) -> str:
+def count_of(samples: int) -> str:
     return f"{samples} sample" + ("s" if samples != 1 else "")

@@ -17,15 +17,15 @@ from katops.data.fingerprints import fingerprint
 from katops.data.loader import batch_loader
 from katops.data.pairs import Pairs
 from katops.data.predictions import write_predictions
-from katops.data.windows import Window
+from katops.data.windows import WHOLE_TRAJECTORY, Window
 from katops.errors import UserError
-from katops.evaluation import Evaluation
+from katops.evaluation import Evaluation, Semigroup, semigroup
 from katops.evaluation import evaluate as measure
 from katops.fields import FieldMeta
 from katops.models.baselines import MeanField, Persistence
-from katops.predictors.rollout import Rollout, rollout_window
+from katops.predictors.rollout import Rollout, check_channels, rollout_window
 from katops.progress import bar
-from katops.report import print_metrics, write_report
+from katops.report import print_metrics, semigroup_sentence, write_report
 from katops.runs.best_step import compare_steps
 from katops.runs.data_summary import data_lines, unseen_parameters
 from katops.runs.forecasts import (
@@ -54,6 +54,7 @@ def train_fields(run: RunConfig, *, resume: bool, overwrite: bool, console: Cons
         data = open_run_data(run.data, run.train.batch_size, report)
     check_run(run, data.meta)
     training, rollouts = rollout_data(run, data), _rollouts(run, data)
+    trajectories = _trajectories(run, data)
     for line in data_lines(data):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     with bar(console, "reading statistics", progress) as report:
@@ -68,18 +69,22 @@ def train_fields(run: RunConfig, *, resume: bool, overwrite: bool, console: Cons
     evaluations = {test.name: _evaluate_set(bundle, test, run, console, progress) for test in data.tests}
     for test in rollouts:
         evaluations[test.name] = _evaluate_set(bundle, test, run, console, progress)
+    steps = {test.name: _compare_steps(bundle, test, run, console, progress) for test in trajectories}
     bundle = _with_metrics(bundle, run.directory, evaluations)
     summary = _summary(run, data, bundle)
     warn(console, summary["warnings"])
     write_report(
         run.directory,
         evaluations=evaluations,
+        semigroups=steps,
         summary=summary,
         log_csv=run.directory / LOG_FILE,
         config_yaml=run.to_yaml(),
     )
     for name, evaluation in evaluations.items():
         print_metrics(console, evaluation, title=name)
+    for name, found in steps.items():
+        console.print(semigroup_sentence(found, name), markup=False, highlight=False)
     return RunResult(run.directory, bundle, evaluations)
 
 
@@ -199,6 +204,38 @@ def _rollouts(run: RunConfig, data: RunData) -> list[HeldOut]:
     return [test.in_windows(f"{test.name}, rollout of {wanted.frames} frames", window) for test in data.tests]
 
 
+def _trajectories(run: RunConfig, data: RunData) -> list[HeldOut]:
+    """The test trajectories as a first frame and all later ones, where steps of different lengths are compared.
+
+    Raises:
+        UserError: the model takes or gives several frames, an input is not predicted, a trajectory is too short.
+    """
+    if not run.report.semigroup:
+        return []
+    window = data.dataset.window
+    check_channels(data.meta)
+    if (window.n_in, window.n_out) != (1, 1):
+        raise UserError(
+            f"report.semigroup needs a model that takes one frame and gives one; data.window has n_in {window.n_in} "
+            f"and n_out {window.n_out}"
+        )
+    frames = [min(int(layout.frames.min()) for layout in test.dataset.layouts) for test in data.tests]
+    later = [(count - 1) // window.every for count in frames]
+    if min(later) < 2:
+        raise UserError("report.semigroup needs trajectories of at least 3 frames, so that there are two steps in them")
+    return [
+        test.in_windows(test.name, Window(n_out=count, every=window.every, stride=WHOLE_TRAJECTORY))
+        for test, count in zip(data.tests, later, strict=True)
+    ]
+
+
+def _compare_steps(bundle: Bundle, test: HeldOut, run: RunConfig, console: Console, progress: bool) -> Semigroup:
+    batches = batch_loader(test.dataset, test.windows, batch_size=run.train.batch_size, workers=run.data.workers)
+    with bar(console, f"comparing steps on {test.name}", progress) as report:
+        advance = _counting(len(test.windows), report)
+        return semigroup(bundle.predictor.eval(), batches, test.dataset.meta, progress=advance)
+
+
 def _evaluate_set(bundle: Bundle, test: HeldOut, run: RunConfig, console: Console, progress: bool) -> Evaluation:
     batches = batch_loader(test.dataset, test.windows, batch_size=run.train.batch_size, workers=run.data.workers)
     frames = test.dataset.meta.steps_out
@@ -221,6 +258,11 @@ def _measure(
     """The model and its baselines on batches in physical units."""
     bundle.predictor.eval()
     predictors = {"model": predictor, **_baselines(bundle, meta)}
+    return measure(predictors, batches, meta, examples=examples, progress=_counting(total, report))
+
+
+def _counting(total: int, report: Callable[[int, int], None]) -> Callable[[int], None]:
+    """From the number of samples of each batch to (done, total)."""
     done = 0
 
     def advance(count: int) -> None:
@@ -228,7 +270,7 @@ def _measure(
         done += count
         report(done, total)
 
-    return measure(predictors, batches, meta, examples=examples, progress=advance)
+    return advance
 
 
 def _baselines(bundle: Bundle, meta: FieldMeta) -> dict[str, Callable[..., Any]]:

@@ -39,8 +39,8 @@ def check_run(config: RunConfig, meta: FieldMeta) -> None:
     The model is built without memory for its weights.
 
     Raises:
-        UserError: a name or an option does not exist or does not fit the fields, the device is not there, or a value on
-            the Dirichlet sides cannot be enforced.
+        UserError: a name or an option does not exist or does not fit the fields, the device is not there, a value on
+            the Dirichlet sides cannot be enforced, or the report is to compare lead times of a model without any.
     """
     build_loss(config.train.loss, Normalizer(meta), meta)
     check_schedule(config.train)
@@ -51,6 +51,11 @@ def check_run(config: RunConfig, meta: FieldMeta) -> None:
     with torch.device("meta"):
         model = _build(config, meta)
     check_rates(model, config.train)
+    if config.report.semigroup and not getattr(model, "takes_time", False):
+        raise UserError(
+            f"report.semigroup compares steps of different lengths, but {config.model.name!r} does not take the lead "
+            f"time; leave it out or choose a model that does"
+        )
 
 
 def _build(config: RunConfig, meta: FieldMeta, space: Sequence[int] | None = None) -> nn.Module:

@@ -10,7 +10,8 @@ from katops.drawing import cell_ends, limits_of
 from katops.fields import Axis, Channel, FieldMeta
 from katops.report.drawing import DPI, ERROR, WIDTH, Plane, new_figure, to_png
 from katops.report.field_figures import error_map_figure, example_figure, trajectory_figure
-from katops.report.figures import histogram_figure, loss_figure, read_log, spectrum_figure, steps_figure
+from katops.report.figures import histogram_figure, loss_figure, read_log, spectrum_figure
+from katops.report.frame_figures import steps_figure
 
 LOG = """epoch,step,train_loss,validation_relative_l2,learning_rate,seconds
 1,10,0.5,0.6,0.001,1.0

@@ -1,5 +1,7 @@
 """Rollouts: predictions that become inputs, in training, evaluation and prediction."""
 
+import json
+import resource
 from pathlib import Path
 
 import h5py
@@ -20,7 +22,8 @@ from katops.fields import Axis, Channel, FieldMeta, FieldSample
 from katops.metrics import relative_l2
 from katops.predictors import FieldPredictor
 from katops.predictors.rollout import Rollout, rollout_window, unroll
-from katops.report.tables import useful_frames
+from katops.report import write_report
+from katops.report.tables import useful_frames, warnings_about
 from katops.training.losses import MetricLoss
 from katops.training.task import OperatorTask
 
@@ -267,3 +270,97 @@ def test_evaluation_tells_growth_and_the_last_useful_frame():
         "relative L2 of frame 3: 300 %, its amplitude 4.00 times the truth's; better than persistence predictor up to "
         "frame 1 of 3"
     )
+
+
+def long_rollout(gain, batches, samples=4, points=512):
+    """Rollouts of 100 frames by a model that multiplies by ``gain`` in each step what should only move."""
+    meta = description(steps_out=100)
+    one = predictor(description())
+    one.model.gain.data.fill_(gain)
+
+    def still(x, time):
+        return x.expand(-1, 100, -1, -1)
+
+    def stream():
+        for _ in range(batches):
+            truth = trajectory(101, torch.randn(samples, points))
+            yield FieldSample(truth[:, :1], truth[:, 1:], torch.full((samples,), 10.0))
+
+    return meta, {"model": Rollout(one, 100), "persistence": still}, stream
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_hundred_frames_of_a_stable_model_are_measured_in_memory_that_does_not_grow():
+    meta, predictors, stream = long_rollout(gain=0.999, batches=60)
+    resident = []
+
+    def watched():
+        for sample in stream():
+            resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20)
+            yield sample
+
+    found = evaluate(predictors, watched(), meta)
+    # Targets of 40 batches are 66 MB of float64 numbers, and predictions as much again.
+    assert max(resident) - resident[20] < 25
+    assert found.nonfinite == {"model": 0, "persistence": 0}
+    assert found.first_nonfinite_frame == {}
+    np.testing.assert_allclose(found.steps["model"], 1 - 0.999 ** np.arange(1, 101), rtol=1e-3)
+    np.testing.assert_allclose(found.lead_times, 0.1 * np.arange(1, 101), rtol=1e-5)
+    assert found.worse_frames == {"persistence": []}
+    kept = found.drift.energy["prediction"][:, 0] / found.drift.energy["truth"][:, 0]
+    np.testing.assert_allclose(kept, 0.999 ** (2 * np.arange(1, 101)), rtol=1e-3)
+
+
+def test_hundred_frames_of_an_unstable_model_are_flagged_where_they_pass_persistence_and_where_they_break(tmp_path):
+    meta, predictors, stream = long_rollout(gain=3.0, batches=1, points=64)
+    (sample,) = stream()
+    largest = sample.x.double().abs().amax()
+    powers = 3.0 ** np.arange(1, 101)
+    first = int(np.flatnonzero(largest.item() * powers > torch.finfo(torch.float32).max)[0]) + 1
+    found = evaluate(predictors, [sample], meta)
+    assert 75 < first < 85
+    assert found.first_nonfinite_frame == {"model": first}
+    np.testing.assert_allclose(found.steps["model"][: first - 1], powers[: first - 1] - 1, rtol=1e-4)
+    assert np.isinf(found.steps["model"][first - 1 :]).all()
+    assert found.metrics["model"]["relative_l2"] == np.inf
+    # Persistence is off by the square root of two, the model by two from the first frame on.
+    assert found.worse_frames["persistence"][0] == 1
+    lead = f"{0.1 * first:.4g}"
+    assert f"first in frame {first} (after {lead})" in " ".join(warnings_about(found, "waves"))
+    page = write_report(tmp_path, evaluations={"waves": found}, summary={}).read_text(encoding="utf-8")
+    assert f"first in frame {first}" in page
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert summary["evaluations"]["waves"]["first_nonfinite_frame"] == {"model": first}
+
+
+def test_a_run_compares_one_step_with_two_where_the_model_takes_the_lead_time(advection, monkeypatch):
+    monkeypatch.setattr(katops.models.mgno.MgNO, "takes_time", True, raising=False)
+    advection["train"] |= {"epochs": 1, "rollout": {}}
+    advection["report"] = {"semigroup": True}
+    result = katops.train(advection)
+    summary = json.loads((result.directory / "summary.json").read_text(encoding="utf-8"))
+    found = summary["semigroup"]["waves.h5"]
+    # Twelve frames, of which the third, fifth, ... have one in the middle between them and the first.
+    assert found["times"] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0], rel=1e-5)
+    assert found["samples"] == 4
+    assert "One step against two on waves.h5" in (result.directory / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("takes_time", "window", "message"),
+    [
+        (False, {}, r"report\.semigroup compares steps of different lengths, but 'mgno' does not take the lead time"),
+        (True, {"n_in": 2}, r"takes one frame and gives one; data\.window has n_in 2 and n_out 1"),
+        (True, {"every": 6}, r"trajectories of at least 3 frames"),
+    ],
+)
+def test_steps_that_cannot_be_compared_are_refused_before_the_training(
+    advection, monkeypatch, takes_time, window, message
+):
+    monkeypatch.setattr(katops.models.mgno.MgNO, "takes_time", takes_time, raising=False)
+    advection["data"]["window"] = window
+    advection["train"]["rollout"] = {}
+    advection["report"] = {"semigroup": True}
+    with pytest.raises(UserError, match=message):
+        katops.train(advection)
+    assert not Path(advection["output"]).exists()
