@@ -110,7 +110,7 @@ def learned_outputs(data: ModelData, meta: FieldMeta) -> list[int]:
 
 def _split_as_trained(stated: dict[str, Any], n_samples: int) -> Split:
     if stated.get("preset") is not None:
-        return preset_split(stated["preset"], n_samples)
+        return preset_split(stated["preset"], n_samples, stated["train"])
     return split(n_samples, **{key: value for key, value in stated.items() if key != "preset"})
 
 

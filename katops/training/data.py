@@ -320,7 +320,7 @@ def resampling(data: Mapping[str, Any]) -> Resample:
 
 def _share_out(config: DataConfig, samples: int) -> Split:
     if config.split.preset is not None:
-        return preset_split(config.split.preset, samples)
+        return preset_split(config.split.preset, samples, config.split.train)
     return split(
         samples,
         train=config.split.train,

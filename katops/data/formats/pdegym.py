@@ -17,9 +17,8 @@ from katops.data.layout import ChannelArray, FileLayout, Statement, check_array
 from katops.data.storage import StoredArray, StoredTree
 from katops.errors import UserError
 from katops.fields import Axis, Channel
+from katops.pdegym import CITATION, LICENCE
 
-LICENCE = "CC-BY-NC-4.0"
-CITATION = "Herde et al., Poseidon: Efficient Foundation Models for PDEs, NeurIPS 2024, arXiv:2405.19101"
 _SPACE = ("x", "y")
 _VELOCITY = vector("velocity", _SPACE)
 _FLUID = (Channel("density"), *_VELOCITY, Channel("pressure"))
@@ -77,6 +76,12 @@ def describe(tree: StoredTree, statement: Statement) -> FileLayout:
     if isinstance(kind, _Problem):
         return _trajectories(tree, statement, kind)
     return {"airfoil": _airfoil, "poisson": _poisson, "helmholtz": _helmholtz}[kind](tree, statement)
+
+
+def kind_of(tree: StoredTree) -> str | None:
+    """What a file of PDEgym holds, as :attr:`katops.pdegym.PublishedSet.kind` spells it; ``None`` for other files."""
+    kind = _kind(tree) if recognise(tree) else None
+    return kind.name if isinstance(kind, _Problem) else f"pdegym_{kind}" if kind else None
 
 
 def _kind(tree: StoredTree) -> _Problem | str | None:
