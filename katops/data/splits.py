@@ -152,7 +152,10 @@ def preset_split(name: str, n_samples: int, train: Share = None) -> Split:
         )
     least, parts = PRESETS[name]
     if n_samples < least:
-        raise UserError(f"the split {name!r} needs at least {least} samples, but there are {n_samples}")
+        raise UserError(
+            f"the split {name!r} needs at least {least} samples, but there are {n_samples}; get the missing files, or "
+            f"state data.split.validation and data.split.test in place of the preset"
+        )
     if name in SETS:
         _check_published(SETS[name], n_samples)
     whole = Split(*parts(np.arange(n_samples)))

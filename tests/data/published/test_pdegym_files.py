@@ -52,6 +52,8 @@ def test_a_file_is_recognised_by_its_arrays(write_set, name):
     assert layout.meta.name == SETS[name].kind == kind_of(probe(path))
     assert layout.meta.licence == "CC-BY-NC-4.0"
     assert {side for axis in layout.meta.axes for side in axis.boundary} == {SETS[name].boundary}
+    [hint] = [note for note in layout.notes if note.startswith("data.preset: NAME")]
+    assert name in hint.removesuffix(".").replace(",", "").split()
 
 
 @pytest.mark.parametrize("name", ROWS)
