@@ -67,7 +67,8 @@ class PairsConfig(Section):
 class SplitConfig(Section):
     """How the samples of ``data.file`` are shared out; integers count samples, fractions are shares.
 
-    ``preset`` takes the sizes and the order of a paper instead (``katops.data.splits.PRESETS``).
+    ``preset`` takes the sizes and the order of a paper instead (``katops.data.splits.PRESETS``); ``train`` beside it
+    keeps the first of the training samples only.
     """
 
     preset: str | None = None
@@ -101,14 +102,20 @@ class DataConfig(Section):
     parameters that the model is given as constant channels. ``dirichlet_values`` says what outputs are on the Dirichlet
     sides, a number or the name of an input; predictions then have exactly these values there.
 
-    ``fill`` gives channels that the files lack, and ``mask`` names outputs that are not learned, or where they are not:
-    ``{density: airfoil}`` masks the density where the input ``airfoil`` is not zero. ``lead_time`` is what a model that
-    takes the time is told of a steady problem, ``time_scale`` the time that it sees as 1 (the longest lead time of the
-    training where it is not given). ``statistics`` states mean and standard deviation of channels in place of those of
-    the training samples. ``mix`` lists several data sets, each with keys of its own beside those of the section.
+    ``fill`` gives channels that the files lack (a number, or the name of an analytic field, see
+    :data:`katops.data.analytic_fields.ANALYTIC_FIELDS`), and ``mask`` names outputs that are not learned, or where they
+    are not: ``{density: airfoil}`` masks the density where the input ``airfoil`` is not zero. ``lead_time`` is what a
+    model that takes the time is told of a steady problem, ``time_scale`` the time that it sees as 1 (the longest lead
+    time of the training where it is not given). ``statistics`` states mean and standard deviation of channels in place
+    of those of the training samples. ``mix`` lists several data sets, each with keys of its own beside those of the
+    section.
+
+    ``preset`` names a published data set (:data:`katops.pdegym.SETS`). What it stands for is written into the other
+    keys before they are checked; those that are stated go before it.
     """
 
     file: str | None = None
+    preset: str | None = None
     validation_files: Paths = Field(default_factory=list)
     test_files: Paths = Field(default_factory=list)
     generate: GenerateConfig | None = None
@@ -251,9 +258,9 @@ class RunConfig(BaseRunConfig):
                 f"{locate(('train', 'batch_size'))} is {train.batch_size}, more than the {split.train} samples of "
                 f"data.split.train; make the batch smaller or the split larger"
             )
-        if split.preset is not None and (split.train is not None or split.test is not None or split.validation != 0.1):
+        if split.preset is not None and (split.test is not None or split.validation != 0.1):
             raise UserError(
-                f"{locate(('data', 'split', 'preset'))} is {split.preset!r}, which fixes the sizes; drop train, "
+                f"{locate(('data', 'split', 'preset'))} is {split.preset!r}, which fixes the sizes; drop "
                 f"validation and test beside it"
             )
         if train.early_stopping is not None and split.validation == 0 and not data.validation_files:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from katops.data.analytic_fields import analytic_field
 from katops.data.dataset import Allocate, FieldDataset, Places
 from katops.data.pairs import Pairs
 from katops.data.windows import Window
@@ -33,7 +34,7 @@ class AlignedDataset(Dataset):
         dataset: what to read.
         inputs, outputs, constants: names of the channels to hand out, in this order; those of ``dataset`` and of
             ``fill``.
-        fill: channels that the files lack: a number, or a field (\\*space).
+        fill: channels that the files lack: a number, a field (\\*space), or the name of an analytic one.
         mask: outputs that are not learned, see :data:`Mask`.
         lead_time: of a steady problem, for models that take one.
 
@@ -53,12 +54,17 @@ class AlignedDataset(Dataset):
         inputs: Sequence[str],
         outputs: Sequence[str],
         constants: Sequence[str] = (),
-        fill: Mapping[str, float | np.ndarray] | None = None,
+        fill: Mapping[str, float | str | np.ndarray] | None = None,
         mask: Mask | None = None,
         lead_time: float | None = None,
     ) -> None:
         self.source = dataset
-        self.fill, self.mask, self.lead_time = dict(fill or {}), dict(mask or {}), lead_time
+        self.mask, self.lead_time = dict(mask or {}), lead_time
+        points = [axis.coordinates(size) for axis, size in zip(dataset.meta.axes, dataset.space, strict=True)]
+        self.fill = {
+            name: analytic_field(value)(points) if isinstance(value, str) else value
+            for name, value in (fill or {}).items()
+        }
         self._names = {"inputs": tuple(inputs), "outputs": tuple(outputs), "constants": tuple(constants)}
         if lead_time is not None and dataset.layout.time_dependent:
             raise UserError(

@@ -52,23 +52,23 @@ def preset(name: str) -> dict[str, Any]:
 def resolve(data: Mapping[str, Any]) -> dict[str, Any]:
     """A ``data`` section with the keys that its ``preset`` stands for; stated ones go before these.
 
-    Of mappings (``fill``, ``pairs``, ``split``, ...) a stated entry goes before that of the preset. Where other
-    channels are stated, what the preset says about channels that are not among them is left out. Resolving the result
-    again changes nothing.
+    Of mappings (``fill``, ``pairs``, ``split``, ...) a stated entry goes before that of the preset; an empty one, or
+    ``None`` for any key, takes the whole key away. Where other channels are stated, what the preset says about channels
+    that are not among them is left out. Resolving the result again changes nothing.
 
     Raises:
         UserError: there is no such data set.
     """
     if data.get("preset") is None:
         return dict(data)
-    values = preset(data["preset"])
-    wanted = {**values, **data}
+    own = preset(data["preset"])
+    wanted = {**own, **data}
     used = _names(wanted, _ROLES)
     for key, names in (("fill", used), ("statistics", used), ("mask", _names(wanted, ("outputs",)))):
-        if key in values:
-            values[key] = _restricted(values[key], names)
-    stated = {key: _merged(key, values.get(key), value) for key, value in data.items()}
-    return {**{key: value for key, value in values.items() if value not in ([], {})}, **stated}
+        if key in own:
+            own[key] = _restricted(own[key], names)
+    left = {key: value for key, value in own.items() if key not in data and value not in ([], {})}
+    return left | {key: _merged(key, own.get(key), value) for key, value in data.items() if value is not None}
 
 
 def _times(entry: PublishedSet) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _restricted(entries: Any, names: Iterable[str]) -> Any:
 
 
 def _merged(key: str, own: Any, stated: Any) -> Any:
-    if not isinstance(own, Mapping) or not isinstance(stated, Mapping):
+    if not isinstance(own, Mapping) or not isinstance(stated, Mapping) or not stated:
         return stated
     # Sizes of all parts leave nothing of the published split; fewer training samples do.
     replaces = key == "split" and {"preset", "validation", "test"} & stated.keys()

@@ -16,6 +16,7 @@ from katops.data.mixture import MixedDataset
 from katops.data.normalize import Fit
 from katops.data.order import Mixing
 from katops.data.pairs import Pairs
+from katops.data.preset_check import check_preset
 from katops.data.resample import Resample
 from katops.data.sources import describe_all
 from katops.data.splits import Split, preset_split, split
@@ -263,6 +264,8 @@ def _check_batch(windows: int, batch_size: int, name: str) -> None:
 
 def open_dataset(path: str | Path | Sequence[str], config: DataConfig, exclude: Sequence[int] = ()) -> FieldSource:
     """The files of a path, folder or pattern with the description, window and resampling of the configuration."""
+    if config.preset is not None:
+        check_preset(config.preset, path, config.axes)
     layouts = describe_all(path, **statement(config))
     named = path if isinstance(path, str | Path) else ", ".join(path)
     if not layouts[0].outputs:

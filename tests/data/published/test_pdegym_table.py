@@ -174,7 +174,15 @@ def test_stated_keys_and_stated_entries_go_before_those_of_the_preset():
     assert found["split"] == {"preset": "NS-PwC", "train": 8}
     assert found["statistics"] == {**preset("NS-PwC")["statistics"], "density": [1.0, 1.0]}
     assert found["mask"] == []
-    assert found["time_scale"] is None
+    assert "time_scale" not in found
+
+
+@pytest.mark.parametrize("nothing", [{}, None])
+def test_an_empty_entry_takes_a_key_of_the_preset_away(nothing):
+    found = resolve({"preset": "NS-PwC", "fill": nothing, "pairs": None})
+    assert not found.get("fill")
+    assert "pairs" not in found
+    assert "mask" in found
 
 
 @pytest.mark.parametrize("velocity", [["velocity"], ["velocity_x", "velocity_y"], ["u", "v"]])
