@@ -218,3 +218,22 @@ def test_a_set_without_time_has_no_time_scale():
 
 def _n_pairs(frames):
     return sum(first <= second for first in frames for second in frames)
+
+
+def test_the_page_has_a_row_with_the_facts_of_every_set(repository):
+    page = (repository / "docs" / "pdegym.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    table = {row[0]: row for row in rows}
+    assert list(SETS) == [name for name in table if name in SETS]
+    for name, entry in SETS.items():
+        use, equation, channels, boundary, time, pairs, split = table[name][1:]
+        assert (use == "pretraining", equation, boundary) == (entry.pretraining, entry.equation, entry.boundary)
+        fed = [channel.name for channel in entry.inputs] + [*entry.constants, *entry.condition]
+        written = channels.split(" to ")[0].replace("velocity", "velocity_x, velocity_y").split(", ")
+        assert written == fed
+        assert split == f"{entry.n_train} / {entry.n_validation} / {entry.n_test}"
+        if entry.is_steady:
+            assert (time, pairs) == ("steady", "-")
+        else:
+            assert time == f"{entry.frames} to {entry.end_time:g}"
+            assert pairs == f"0 to {entry.training_frames[-1]} by {entry.training_frames[1]}"
