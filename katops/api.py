@@ -1,5 +1,6 @@
 """The verbs: train, evaluate, predict. The command line calls them, and so can a notebook or a sweep."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from katops.evaluation.classification_result import ClassificationEvaluation
 from katops.plugins import load_plugins
 from katops.predictors import ImagePredictor
 from katops.runs import fields, images
+from katops.runs.forecasts import Request
 from katops.runs.result import RunResult as RunResult
 from katops.training.directory import check_directory, is_run
 
@@ -56,6 +58,8 @@ def evaluate(
     batch_size: int = 16,
     examples: int | None = None,
     rollout: int | None = None,
+    times: Sequence[float] | None = None,
+    step: float | str | None = None,
     start: int = 0,
     console: Console | None = None,
 ) -> Evaluation | ClassificationEvaluation:
@@ -72,7 +76,11 @@ def evaluate(
         examples: samples to show in the report; 3 fields or 12 images by default.
         rollout: frames of one rollout in each trajectory, whose predictions are the model's next inputs; every frame is
             compared. The windows of the training where ``None``.
-        start: first frame of the input of the rollouts.
+        times: lead times at which to predict in each trajectory, for models that take the time; the frames at their
+            common distances are compared.
+        step: longest step on the way to a time: a lead time, or "auto" for the one that did best on the validation
+            samples of the training; each time is predicted in one step where ``None``.
+        start: first frame of the input of rollouts and of predictions at chosen times.
         console: where to print; a quiet one by default in Python.
 
     Raises:
@@ -85,7 +93,7 @@ def evaluate(
     if output is not None and is_run(output):
         raise UserError(f"{str(output)!r} holds a training run, whose report would be replaced; choose another folder")
     kind = images if isinstance(bundle.predictor, ImagePredictor) else fields
-    forward = _rollout_of(bundle, rollout, start)
+    forward = _request(bundle, rollout, times, step, start)
     measure = images.evaluate_images if kind is images else fields.evaluate_fields
     return measure(
         bundle,
@@ -107,6 +115,8 @@ def predict(
     batch_size: int = 16,
     overwrite: bool = False,
     rollout: int | None = None,
+    times: Sequence[float] | None = None,
+    step: float | str | None = None,
     start: int = 0,
     console: Console | None = None,
 ) -> Path:
@@ -119,7 +129,8 @@ def predict(
         batch_size: samples per forward pass.
         overwrite: replace ``output`` if it exists.
         rollout: frames to predict from one window of each trajectory, the predictions being the model's next inputs.
-        start: first frame of the input of the rollouts.
+        times, step: lead times to predict at, and the longest step on the way to them, see :func:`evaluate`.
+        start: first frame of the input of rollouts and of predictions at chosen times.
         console: where to print; a quiet one by default in Python.
 
     Raises:
@@ -128,19 +139,20 @@ def predict(
     console = console or Console(quiet=True)
     bundle = _as_bundle(model)
     apply = images.predict_images if isinstance(bundle.predictor, ImagePredictor) else fields.predict_fields
-    forward = _rollout_of(bundle, rollout, start)
+    forward = _request(bundle, rollout, times, step, start)
     return apply(bundle, file, Path(output), batch_size=batch_size, overwrite=overwrite, console=console, **forward)
 
 
-def _rollout_of(bundle: Bundle, rollout: int | None, start: int) -> dict[str, int | None]:
+def _request(
+    bundle: Bundle, rollout: int | None, times: Sequence[float] | None, step: float | str | None, start: int
+) -> dict[str, Request]:
     """The arguments for runs on fields; images have no time."""
-    if rollout is not None and rollout < 1:
-        raise UserError(f"a rollout has at least 1 frame; given: {rollout}")
+    request = Request(rollout, None if times is None else tuple(times), step, start)
     if isinstance(bundle.predictor, ImagePredictor):
-        if rollout is not None:
-            raise UserError("a rollout is for models of fields that change in time; this model classifies images")
+        if request.given:
+            raise UserError("rollouts and times are for fields that change in time; this model classifies images")
         return {}
-    return {"rollout": rollout, "start": start}
+    return {"request": request}
 
 
 def _as_config(config: RunConfig | ImageRunConfig | str | Path | dict[str, Any]) -> RunConfig | ImageRunConfig:

@@ -37,6 +37,10 @@ KINDS: dict[str, type[AnyPredictor]] = {kind.KIND: kind for kind in (FieldPredic
 """What the header's ``kind`` may say; files without it, older than image models, hold operators on fields."""
 
 
+class WithoutHeader(UserError):
+    """A safetensors file that katops did not write."""
+
+
 @dataclass
 class Bundle:
     """What a model file holds.
@@ -181,7 +185,7 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> Bundle:
             f"{str(path)!r} is not a model file or is damaged ({error}); katops reads .safetensors only"
         ) from error
     if METADATA_KEY not in metadata:
-        raise UserError(
+        raise WithoutHeader(
             f"{str(path)!r} is a safetensors file without a katops header; published weights are read by "
             f"katops.models.<family>.from_published"
         )

@@ -36,7 +36,17 @@ RolloutFrames = Annotated[
     int | None,
     typer.Option("--rollout", min=1, metavar="FRAMES", help="One rollout of so many frames in each trajectory."),
 ]
-RolloutStart = Annotated[int, typer.Option("--start", min=0, help="First frame of the input of the rollouts.")]
+LeadTimes = Annotated[
+    str | None,
+    typer.Option("--at", metavar="T1,T2,...", help="Lead times to predict at, for models that take the time."),
+]
+LongestStep = Annotated[
+    str | None,
+    typer.Option("--step", metavar="T|auto", help="Longest step on the way to the times of --at; in one step without."),
+]
+RolloutStart = Annotated[
+    int, typer.Option("--start", min=0, help="First frame of the input of rollouts and predictions at chosen times.")
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Samples per forward pass.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
 
@@ -110,6 +120,8 @@ def evaluate(
     ] = "auto",
     batch_size: BatchSize = 16,
     rollout: RolloutFrames = None,
+    at: LeadTimes = None,
+    step: LongestStep = None,
     start: RolloutStart = 0,
     plugin: Plugins = None,
 ) -> None:
@@ -126,6 +138,8 @@ def evaluate(
             split=split,
             batch_size=batch_size,
             rollout=rollout,
+            times=_times(at),
+            step=_step(step),
             start=start,
             console=console,
         )
@@ -141,6 +155,8 @@ def predict(
     batch_size: BatchSize = 16,
     overwrite: Overwrite = False,
     rollout: RolloutFrames = None,
+    at: LeadTimes = None,
+    step: LongestStep = None,
     start: RolloutStart = 0,
     plugin: Plugins = None,
 ) -> None:
@@ -157,10 +173,29 @@ def predict(
             batch_size=batch_size,
             overwrite=overwrite,
             rollout=rollout,
+            times=_times(at),
+            step=_step(step),
             start=start,
             console=console,
         )
     console.print(f"wrote {path}")
+
+
+def _times(text: str | None) -> tuple[float, ...] | None:
+    """``0.1,0.5,1`` as numbers."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--at takes lead times separated by commas, such as 0.1,0.5,1; given: {text!r}") from None
+
+
+def _step(text: str | None) -> float | str | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

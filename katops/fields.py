@@ -268,8 +268,8 @@ class FieldSample:
         times_in, times_out: times of the frames of x and y, (\\*batch, steps_in) and (\\*batch, steps_out); ``None``
             for steady problems.
         scalars_in, scalars_out: numbers per frame, (\\*batch, steps, number of scalars); ``None`` where there are none.
-        mask: what is neither to be learned nor judged is ``True``, (\\*batch, output channels) or
-            (\\*batch, output channels, \\*space), bool; ``None`` where everything is.
+        mask: bool, (\\*batch, output channels) or (\\*batch, output channels, \\*space): true where the target is
+            neither learned nor judged; ``None`` where everything counts.
     """
 
     x: Tensor

@@ -34,6 +34,14 @@ SMALL_MODEL = {
     "hidden_channels": 4,
     "n_layers": 2,
     "schedule": [[1, 1], [1, 1], [1, 0]],
+    "image_size": None,
+    "patch_size": 2,
+    "embed_dim": 8,
+    "depths": [1, 1],
+    "num_heads": [2, 2],
+    "window_size": 3,
+    "mlp_ratio": 2.0,
+    "skip_connections": [1, 0],
 }
 LAYER_NAMES = LAYERS.names()
 MODEL_NAMES = MODELS.names()

@@ -15,6 +15,7 @@ from katops.config.images import ImageRunConfig as ImageRunConfig
 from katops.config.images import ImageTrainConfig as ImageTrainConfig
 from katops.config.operators import DataConfig as DataConfig
 from katops.config.operators import GenerateConfig as GenerateConfig
+from katops.config.operators import PairsConfig as PairsConfig
 from katops.config.operators import RunConfig as RunConfig
 from katops.config.operators import SplitConfig as SplitConfig
 from katops.config.operators import TrainConfig as TrainConfig

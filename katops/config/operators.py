@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from katops.config.base import (
     BaseRunConfig,
@@ -12,6 +12,7 @@ from katops.config.base import (
     NonNegativeFloat,
     NonNegativeInt,
     Optimisation,
+    PositiveFloat,
     PositiveInt,
     ReportConfig,
     Section,
@@ -30,6 +31,11 @@ Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance
 GridName = Literal["cell_centres", "nodes", "periodic_nodes"]
 
 
+def _as_mask(value: Any) -> Any:
+    """A list of names masks these channels everywhere."""
+    return dict.fromkeys(value) if isinstance(value, list) and all(isinstance(name, str) for name in value) else value
+
+
 class WindowConfig(Section):
     """Which frames of a trajectory form an input and a target (``katops.data.windows``)."""
 
@@ -41,10 +47,28 @@ class WindowConfig(Section):
     first: NonNegativeInt = 0
 
 
+class PairsConfig(Section):
+    """All pairs of earlier and later frames of a trajectory (``katops.data.pairs``), in place of a window.
+
+    The frames are ``frames``, or every ``every``-th one from ``first`` to ``last`` (the last of the shortest trajectory
+    where it is not given). ``identity`` counts pairs of a frame with itself, ``leads`` allows some distances of frames
+    only. ``together`` pairs of a trajectory share a batch, so that its frames are read once for all of them.
+    """
+
+    frames: list[NonNegativeInt] | None = None
+    first: NonNegativeInt = 0
+    last: NonNegativeInt | None = None
+    every: PositiveInt = 1
+    identity: bool = True
+    leads: list[NonNegativeInt] | None = None
+    together: PositiveInt = 4
+
+
 class SplitConfig(Section):
     """How the samples of ``data.file`` are shared out; integers count samples, fractions are shares.
 
-    ``preset`` takes the sizes and the order of a paper instead (``katops.data.splits.PRESETS``).
+    ``preset`` takes the sizes and the order of a paper instead (``katops.data.splits.PRESETS``); ``train`` beside it
+    keeps the first of the training samples only.
     """
 
     preset: str | None = None
@@ -77,9 +101,21 @@ class DataConfig(Section):
     channels. For any other file the keys from ``format`` to ``time_step`` are the description. ``condition`` names
     parameters that the model is given as constant channels. ``dirichlet_values`` says what outputs are on the Dirichlet
     sides, a number or the name of an input; predictions then have exactly these values there.
+
+    ``fill`` gives channels that the files lack (a number, or the name of an analytic field, see
+    :data:`katops.data.analytic_fields.ANALYTIC_FIELDS`), and ``mask`` names outputs that are not learned, or where they
+    are not: ``{density: airfoil}`` masks the density where the input ``airfoil`` is not zero. ``lead_time`` is what a
+    model that takes the time is told of a steady problem, ``time_scale`` the time that it sees as 1 (the longest lead
+    time of the training where it is not given). ``statistics`` states mean and standard deviation of channels in place
+    of those of the training samples. ``mix`` lists several data sets, each with keys of its own beside those of the
+    section.
+
+    ``preset`` names a published data set (:data:`katops.pdegym.SETS`). What it stands for is written into the other
+    keys before they are checked; those that are stated go before it.
     """
 
-    file: str
+    file: str | None = None
+    preset: str | None = None
     validation_files: Paths = Field(default_factory=list)
     test_files: Paths = Field(default_factory=list)
     generate: GenerateConfig | None = None
@@ -96,15 +132,46 @@ class DataConfig(Section):
     domain: list[Annotated[list[float], Field(min_length=2, max_length=2)]] | None = None
     time_step: Annotated[float, Field(gt=0.0)] | None = None
     window: WindowConfig = WindowConfig()
+    pairs: PairsConfig | None = None
+    fill: dict[str, float | str] = Field(default_factory=dict)
+    mask: Annotated[dict[str, str | None], BeforeValidator(_as_mask)] = Field(default_factory=dict)
+    lead_time: PositiveFloat | None = None
+    time_scale: PositiveFloat | None = None
+    statistics: dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]] = Field(default_factory=dict)
     subsample: PositiveInt | list[PositiveInt] = 1
     subsample_method: Literal["stride", "block_mean", "spectral"] = "stride"
     crop: list[Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)] | None] | None = None
     exclude: list[NonNegativeInt] = Field(default_factory=list)
     split: SplitConfig = SplitConfig()
-    normalizer: Literal["standard", "pointwise", "none"] = "standard"
+    normalizer: Literal["standard", "pointwise", "none", "initial"] = "standard"
     dirichlet_values: dict[str, float | str] = Field(default_factory=dict)
     memory: Literal["auto", "ram", "file"] = "auto"
     workers: NonNegativeInt = 0
+    mix: list["MixedDataConfig"] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, values: Any) -> Any:
+        """What an entry of ``mix`` does not say is what the section says."""
+        if not isinstance(values, dict) or not isinstance(values.get("mix"), list):
+            return values
+        shared = {key: value for key, value in values.items() if key not in NOT_INHERITED}
+        return {**values, "mix": [{**shared, **entry} if isinstance(entry, dict) else entry for entry in values["mix"]]}
+
+    @property
+    def name(self) -> str:
+        """The files, for messages and headers."""
+        return self.file if self.file is not None else " + ".join(str(entry.file) for entry in self.mix)
+
+
+NOT_INHERITED = ("file", "generate", "validation_files", "test_files", "mix")
+"""Keys of ``data`` that belong to one data set."""
+
+
+class MixedDataConfig(DataConfig):
+    """One of several data sets: the keys of ``data``, and how often each of its windows is drawn in an epoch."""
+
+    weight: PositiveFloat = 1.0
 
 
 class ScheduleConfig(Component):
@@ -146,9 +213,16 @@ class FieldReportConfig(ReportConfig):
 
 
 class TrainConfig(Optimisation):
-    """The optimisation; ``loss`` is a registered metric that is differentiable."""
+    """The optimisation; ``loss`` is a registered metric that is differentiable, or a loss (``katops.training.losses``).
+
+    ``initial`` is where the weights come from: a model file, a run, a folder or hub id with published weights; channels
+    are matched by name. ``rates`` gives parts of the model learning rates of their own (0 keeps them as they are):
+    ``channels``, what the first and last layers do to channels; ``norms``; ``rest``.
+    """
 
     loss: NamedComponent = Component(name="relative_l2")
+    initial: str | None = None
+    rates: dict[str, NonNegativeFloat] = Field(default_factory=dict)
     optimizer: Literal["adamw", "adam"] = "adamw"
     schedule: Annotated[ScheduleConfig, BeforeValidator(as_component)] = ScheduleConfig(name="one_cycle")
     rollout: RolloutTrainingConfig = RolloutTrainingConfig()
@@ -166,6 +240,7 @@ class RunConfig(BaseRunConfig):
     def check_together(self, locate: Locate) -> None:
         """See :meth:`BaseRunConfig.check_together`."""
         super().check_together(locate)
+        self._check_sources(locate)
         split, train, data = self.data.split, self.train, self.data
         if train.rollout.pushforward and train.rollout.steps < 2:
             raise UserError(
@@ -178,14 +253,14 @@ class RunConfig(BaseRunConfig):
                 f"{locate(('data', 'split'))}: train, validation and test add up to {sum(shares):g} of the samples; "
                 f"they may add up to 1 at most"
             )
-        if isinstance(split.train, int) and split.train < train.batch_size:
+        if isinstance(split.train, int) and split.train < train.batch_size and data.pairs is None:
             raise UserError(
                 f"{locate(('train', 'batch_size'))} is {train.batch_size}, more than the {split.train} samples of "
                 f"data.split.train; make the batch smaller or the split larger"
             )
-        if split.preset is not None and (split.train is not None or split.test is not None or split.validation != 0.1):
+        if split.preset is not None and (split.test is not None or split.validation != 0.1):
             raise UserError(
-                f"{locate(('data', 'split', 'preset'))} is {split.preset!r}, which fixes the sizes; drop train, "
+                f"{locate(('data', 'split', 'preset'))} is {split.preset!r}, which fixes the sizes; drop "
                 f"validation and test beside it"
             )
         if train.early_stopping is not None and split.validation == 0 and not data.validation_files:
@@ -198,3 +273,23 @@ class RunConfig(BaseRunConfig):
                 f"{locate(('data', 'split', 'test'))} is {split.test}, but data.test_files name the test data; "
                 f"keep one of them"
             )
+
+    def _check_sources(self, locate: Locate) -> None:
+        """What says where the windows come from."""
+        data, train = self.data, self.train
+        if (data.file is None) == (not data.mix):
+            raise UserError(f"{locate(('data',))} needs either file or mix, the data sets that are mixed")
+        for key in ("generate", "validation_files", "test_files"):
+            if data.mix and getattr(data, key):
+                raise UserError(f"{locate(('data', key))} belongs to one data set; write it into an entry of data.mix")
+        for number, entry in enumerate(data.mix):
+            if entry.mix or entry.file is None:
+                raise UserError(f"{locate(('data', 'mix'))}: entry {number} needs file, and no mix of its own")
+        if data.pairs is not None and data.window != WindowConfig():
+            raise UserError(f"{locate(('data', 'pairs'))} take the place of data.window; keep one of them")
+        if data.pairs is not None and train.rollout.steps > 1:
+            raise UserError(
+                f"{locate(('train', 'rollout', 'steps'))} is for windows that follow each other; data.pairs have none"
+            )
+        if data.normalizer == "initial" and train.initial is None:
+            raise UserError(f"{locate(('data', 'normalizer'))} is 'initial', but train.initial names no model")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from katops.config.base import BaseRunConfig
 from katops.config.images import ImageRunConfig
 from katops.config.operators import RunConfig
+from katops.config.presets import with_presets
 from katops.errors import UserError, did_you_mean
 
 TASKS: dict[str, type[BaseRunConfig]] = {"operator": RunConfig, "image_classification": ImageRunConfig}
@@ -81,6 +82,7 @@ def parse_config(values: dict[str, Any], source: Any = None) -> RunConfig | Imag
     """
     locate = source or ".".join
     schema = _schema(values, locate)
+    values = with_presets(values, locate) if schema is RunConfig else values
     try:
         config = schema.model_validate(values)
     except ValidationError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +21,10 @@ from katops.data.many_files import (
     time_steps,
     times_table,
 )
+from katops.data.pairs import Pairs, check_lengths
 from katops.data.reading.reader import FieldReader, Request
 from katops.data.resample import Resample
+from katops.data.shared_frames import read_shared
 from katops.data.windows import Window, WindowIndex, index_windows
 from katops.errors import UserError, did_you_mean
 from katops.fields import FieldMeta, FieldSample
@@ -30,6 +33,15 @@ _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 Allocate = Callable[..., Tensor]
 """``allocate(shape, dtype=dtype)`` -> a tensor with arbitrary contents, as ``torch.empty``."""
+
+
+class Places(NamedTuple):
+    """Where windows lie, (b,) int64 each: file, sample within it, first frame of the input and of the target."""
+
+    files: np.ndarray
+    samples: np.ndarray
+    starts: np.ndarray
+    targets: np.ndarray
 
 
 class FieldDataset(Dataset):
@@ -44,7 +56,8 @@ class FieldDataset(Dataset):
 
     Args:
         layouts: the parsed file, or several with the same channels and grid.
-        window: frames of input and target; only the default makes sense for a steady problem.
+        window: frames of input and target, the same distance apart in every window, or
+            :class:`~katops.data.pairs.Pairs`; only the default makes sense for a steady problem.
         resample: fewer grid points; ``None`` keeps all.
         dtype: ``torch.float32`` or ``torch.float64``.
         allow_nonfinite: hand out NaN and infinity instead of raising.
@@ -72,7 +85,7 @@ class FieldDataset(Dataset):
         self,
         layouts: FileLayout | Sequence[FileLayout],
         *,
-        window: Window | None = None,
+        window: Window | Pairs | None = None,
         resample: Resample | None = None,
         dtype: torch.dtype = torch.float32,
         allow_nonfinite: bool = False,
@@ -141,12 +154,24 @@ class FieldDataset(Dataset):
             UserError: a value is not finite, or a file changed or is damaged.
             IndexError: there is no such window.
         """
-        return self._read(*self.locate(indices), self.window, allocate)
+        return self._read(self.places(indices), self.window, allocate)
 
     def prefetch(self, indices: Sequence[int] | np.ndarray) -> None:
         """Ask the operating system to get the bytes of these windows ready, unless they are; returns at once."""
         if self.reader.wants_prefetch():
-            self.reader.prefetch(*self._requests(*self.locate(indices), self.window))
+            self.reader.prefetch(*self._requests(self.places(indices), self.window))
+
+    def places(self, flat: Sequence[int] | np.ndarray) -> Places:
+        """Where windows lie, by their numbers.
+
+        Raises:
+            IndexError: there is no such window.
+        """
+        samples, starts = self.windows.locate(np.asarray(flat, dtype=np.int64))
+        if isinstance(self.window, Pairs):
+            starts, distances = self.window.starts[starts], self.window.distances[starts]
+            return Places(*self._within_files(samples), starts, starts + distances)
+        return Places(*self._within_files(samples), starts, self._targets(starts, self.window))
 
     def locate(self, flat: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Numbers of windows -> (file, sample within the file, first frame), int64 each.
@@ -154,11 +179,9 @@ class FieldDataset(Dataset):
         Raises:
             IndexError: there is no such window.
         """
-        samples, starts = self.windows.locate(np.asarray(flat, dtype=np.int64))
-        files, within = self._within_files(samples)
-        return files, within, starts
+        return self.places(flat)[:3]
 
-    def with_window(self, window: Window) -> FieldDataset:
+    def with_window(self, window: Window | Pairs) -> FieldDataset:
         """The same files and samples in other windows.
 
         Raises:
@@ -201,36 +224,45 @@ class FieldDataset(Dataset):
             frames = int(self.layouts[files[0]].frames[samples[0]])
             # Only where there are no outputs to read can the trajectory end with the input.
             n_out = max(1, (frames - 1) // self.window.every + 1 - self.window.n_in)
-        window = replace(self.window, n_out=n_out, gap=0)
-        return self._read(files, samples, np.zeros(1, np.int64), window, torch.empty).map(lambda values: values[0])
+        window = Window(self.window.n_in, n_out, every=self.window.every)
+        starts = np.zeros(1, np.int64)
+        places = Places(files, samples, starts, self._targets(starts, window))
+        return self._read(places, window, torch.empty).map(lambda values: values[0])
 
-    def _read(
-        self, files: np.ndarray, samples: np.ndarray, starts: np.ndarray, window: Window, allocate: Allocate
-    ) -> FieldSample:
-        requests = self._requests(files, samples, starts, window)
+    def _targets(self, starts: np.ndarray, window: Window) -> np.ndarray:
+        """First target frames; the output of a steady problem belongs to the same moment as its input."""
+        return starts + window.target_offset if self.layout.time_dependent else starts
+
+    def _read(self, places: Places, window: Window | Pairs, allocate: Allocate) -> FieldSample:
+        files, samples, starts, targets = places
+        requests = self._requests(places, window)
         tensors = {}
         for number, request in enumerate(requests):
             shape = (len(files), request.steps, len(self.reader.channels(request.kind)), *self.space)
             tensors[request.kind] = allocate(shape, dtype=self.dtype)
             requests[number] = replace(request, out=tensors[request.kind].numpy())
-        self.reader.read(*requests)
+        if isinstance(window, Pairs):
+            read = read_shared(self.reader, requests, same=self.layout.inputs == self.layout.outputs)
+        else:
+            self.reader.read(*requests)
+            read = requests
         if not self.allow_nonfinite:
-            for request in requests:
+            for request in read:
                 self.reader.check_finite(request)
+        distances = targets - starts if isinstance(window, Pairs) else np.full_like(starts, window.every)
         return FieldSample(
             x=tensors["inputs"],
             y=tensors.get("outputs"),
-            time=self._lead_time(files, samples, starts, window),
+            time=self._lead_time(places, window),
             parameters=self._tensor(self._parameters[self._first_samples[files] + samples]),
-            index=torch.from_numpy(np.stack([files, samples, starts, np.full_like(starts, window.every)], axis=1)),
+            index=torch.from_numpy(np.stack([files, samples, starts, distances], axis=1)),
             constants=self._constants(tensors.get("constants"), files, samples),
             **self._per_frame(files, samples, requests),
         )
 
-    def _requests(self, files: np.ndarray, samples: np.ndarray, starts: np.ndarray, window: Window) -> list[Request]:
-        """What to read for windows that start at ``starts``, without the memory to read into."""
-        # The output of a steady problem belongs to the same moment as its input.
-        targets = starts + window.target_offset if self.layout.time_dependent else starts
+    def _requests(self, places: Places, window: Window | Pairs) -> list[Request]:
+        """What to read for windows, without the memory to read into."""
+        files, samples, starts, targets = places
         requests = [Request("inputs", files, samples, starts, window.n_in, window.every)]
         if self.layout.outputs:
             requests.append(Request("outputs", files, samples, targets, window.n_out, window.every))
@@ -260,14 +292,17 @@ class FieldDataset(Dataset):
                     found[key] = self._tensor(table.at(files, samples, frames))
         return found
 
-    def _lead_time(self, files: np.ndarray, samples: np.ndarray, starts: np.ndarray, window: Window) -> Tensor | None:
+    def _lead_time(self, places: Places, window: Window | Pairs) -> Tensor | None:
         """Time from the last input to the last target, which need not be in the file; ``None`` where it is unknown."""
+        files, samples, starts, targets = places
+        last_inputs = starts + window.input_span - 1
+        last_targets = targets + (window.n_out - 1) * window.every
         steps = self._time_steps[files]
         if not np.isnan(steps).any():
-            return self._tensor(window.lead * steps)
+            return self._tensor((last_targets - last_inputs) * steps)
         if self._times is None or not self.layout.outputs:
             return None
-        ends = starts[:, None] + window.input_span - 1 + np.array([0, window.lead])
+        ends = np.stack([last_inputs, last_targets], axis=1)
         return self._tensor(np.diff(self._times.at(files, samples, ends))[:, 0])
 
     def _tensor(self, values: np.ndarray) -> Tensor | None:
@@ -299,6 +334,8 @@ class FieldDataset(Dataset):
     def _index(self) -> WindowIndex:
         one_each = self._included.astype(np.int64)
         if not self.layout.time_dependent:
+            if isinstance(self.window, Pairs):
+                raise UserError(f"{self.layout.path}: no channel has a time axis, so there are no pairs of frames")
             if self.window != Window():
                 raise UserError(
                     f"{self.layout.path}: no channel has a time axis, so the window must be n_in 1, n_out 1, gap 0, "
@@ -306,9 +343,13 @@ class FieldDataset(Dataset):
                     f"{self.window.gap}, stride {self.window.stride}, every {self.window.every}"
                 )
             return WindowIndex(one_each)
+        frames = np.concatenate([layout.frames for layout in self.layouts])
+        if isinstance(self.window, Pairs):
+            check_lengths(self.window, frames, self._included, self._name)
+            return WindowIndex(one_each * len(self.window))
         index = index_windows(
             self.window,
-            np.concatenate([layout.frames for layout in self.layouts]),
+            frames,
             inputs_only=not self.layout.outputs,
             included=self._included,
             name=self._name,

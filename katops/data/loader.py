@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from katops.data.dataset import FieldDataset
-from katops.data.order import EpochSampler, RankSampler
+from katops.data.order import EpochSampler, Mixing, RankSampler
 from katops.data.reading.buffers import BufferRing
 from katops.data.reading.read_ahead import read_ahead
 from katops.errors import UserError
@@ -115,7 +115,7 @@ class FieldLoader(BatchLoader):
         """What the order of the batches depends on; Lightning may have put another sampler in place of ours."""
         sampler = self.sampler
         return {
-            "indices": len(getattr(sampler, "indices", sampler)),
+            "indices": getattr(sampler, "total", len(sampler)),
             "seed": getattr(sampler, "seed", None),
             "shuffle": getattr(sampler, "shuffle", None),
             "batch_size": self.batch_size,
@@ -166,6 +166,7 @@ def batch_loader(
     batch_size: int,
     shuffle: bool = False,
     seed: int = 0,
+    mixing: Mixing | None = None,
     workers: int = 0,
     drop_last: bool = False,
     start_method: str | None = None,
@@ -185,6 +186,7 @@ def batch_loader(
         batch_size: windows per batch (of this process).
         shuffle: a new order in every epoch, see :class:`~katops.data.order.EpochSampler`.
         seed: of the order.
+        mixing: how often windows are drawn and which follow each other, see :class:`~katops.data.order.Mixing`.
         workers: reading processes. 0 reads in this process, two batches ahead in a thread, which is the fastest unless
             the files are compressed.
         drop_last: leave out a last batch that is not full.
@@ -202,9 +204,10 @@ def batch_loader(
     if workers:
         options = {"persistent_workers": True, "multiprocessing_context": start_method}
     if world_size == 1:
-        sampler = EpochSampler(indices, seed=seed, shuffle=shuffle)
+        sampler = EpochSampler(indices, seed=seed, shuffle=shuffle, mixing=mixing)
     else:
-        sampler = RankSampler(indices, rank=rank, world_size=world_size, even=even, seed=seed, shuffle=shuffle)
+        process = {"rank": rank, "world_size": world_size, "even": even}
+        sampler = RankSampler(indices, seed=seed, shuffle=shuffle, mixing=mixing, **process)
     if drop_last and batch_size > len(sampler):
         share = "" if world_size == 1 else f" in each of the {world_size} processes"
         raise UserError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from katops.data.dataset import FieldDataset
 from katops.data.statistics.fields import FieldStatistics, field_statistics
 from katops.data.statistics.moments import ChannelStatistics
 from katops.data.statistics.points import PointMoments, point_statistics
-from katops.errors import UserError
+from katops.errors import UserError, did_you_mean
 from katops.fields import FieldMeta
 
 KINDS = ("standard", "pointwise", "none")
@@ -40,6 +40,7 @@ class Normalizer(nn.Module):
         constant_mean, constant_std: (channels that do not change in time,) buffers, or with \\*space.
         input_constant, output_constant, constant_constant: bool buffers; channels without variation, whose std is set
             to 1.
+        time_scale: () buffer; the lead time that models see as 1.
         inputs, outputs, constants: names of the channels, in the order of the buffers.
     """
 
@@ -53,6 +54,7 @@ class Normalizer(nn.Module):
             self.register_buffer(f"{side}_mean", torch.zeros(len(names), dtype=dtype))
             self.register_buffer(f"{side}_std", torch.ones(len(names), dtype=dtype))
             self.register_buffer(f"{side}_constant", torch.zeros(len(names), dtype=torch.bool))
+        self.register_buffer("time_scale", torch.ones((), dtype=dtype))
 
     @property
     def constant_channels(self) -> tuple[str, ...]:
@@ -111,6 +113,44 @@ class Normalizer(nn.Module):
         mean, std = (self._spread(values, 1, constants) for values in (self.constant_mean, self.constant_std))
         return (constants - mean) / std
 
+    def encode_time(self, time: Tensor) -> Tensor:
+        """Lead time -> in units of ``time_scale``."""
+        return time / self.time_scale.to(time.dtype)
+
+    def state(self, values: Mapping[str, Sequence[float]]) -> None:
+        """Put a stated (mean, standard deviation) in place of the statistics of channels, wherever they occur.
+
+        Raises:
+            UserError: there is no such channel, a standard deviation is not positive, or each point has its own.
+        """
+        known = [name for _, names in self._sides() for name in names]
+        for channel, (_, std) in values.items():
+            if channel not in known:
+                raise UserError(
+                    f"data.statistics names {channel!r}, which is no channel{did_you_mean(channel, known)} "
+                    f"Channels: {', '.join(dict.fromkeys(known))}."
+                )
+            if not std > 0:
+                raise UserError(f"data.statistics: the standard deviation of {channel!r} is {std}; it must be above 0")
+        for side, names in self._sides():
+            if getattr(self, f"{side}_mean").ndim > 1 and values:
+                raise UserError("data.statistics state one mean for a channel; train with data.normalizer standard")
+            for position, name in enumerate(names):
+                if name in values:
+                    mean, std = values[name]
+                    getattr(self, f"{side}_mean")[position] = mean
+                    getattr(self, f"{side}_std")[position] = std
+                    getattr(self, f"{side}_constant")[position] = False
+
+    def known(self) -> dict[str, tuple[float, float]]:
+        """{channel: (mean, standard deviation)}; of outputs where a channel is on both sides."""
+        found = {}
+        for side, names in self._sides():
+            mean, std = getattr(self, f"{side}_mean"), getattr(self, f"{side}_std")
+            if mean.ndim == 1:
+                found |= dict(zip(names, zip(mean.tolist(), std.tolist(), strict=True), strict=True))
+        return found
+
     def extra_repr(self) -> str:
         return f"{', '.join((*self.inputs, *self.constants))} -> {', '.join(self.outputs)}"
 
@@ -148,7 +188,7 @@ class Normalizer(nn.Module):
         return tuple(zip(SIDES, (self.inputs, self.outputs, self.constants), strict=True))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Model files from before there were constants hold no statistics of them: the identity is kept.
+        """Model files from before there were constants and time scales hold none of them: the identity is kept.
 
         Statistics of every point bring their grid with them.
         """
@@ -156,6 +196,7 @@ class Normalizer(nn.Module):
             for name in ("mean", "std", "constant"):
                 key = f"{prefix}constant_{name}"
                 state_dict.setdefault(key, getattr(self, f"constant_{name}"))
+        state_dict.setdefault(f"{prefix}time_scale", self.time_scale)
         for side, _ in self._sides():
             for name in (f"{side}_mean", f"{side}_std"):
                 if (stored := state_dict.get(f"{prefix}{name}")) is not None:
@@ -212,17 +253,22 @@ def fit_of(
 ) -> Fit:
     """The normaliser with given statistics, in the dtype of the dataset."""
     check_kind(kind)
-    normalizer = Normalizer(dataset.meta, dtype=dataset.dtype)
-    if kind != "none":
-        rows = (statistics.inputs, statistics.outputs, statistics.constants)
-        for side, channels in zip(SIDES, rows, strict=True):
-            _store(normalizer, side, channels)
+    fit = fit_from(statistics, dataset.meta, dataset.dtype, identity=kind == "none")
     if kind == "pointwise":
         points = point_statistics(dataset, indices)
         for side in SIDES:
-            _store_points(normalizer, side, points[f"{side}s"], dataset.space)
-    target_mean = torch.from_numpy(statistics.target_mean).to(dataset.dtype)
-    return Fit(normalizer, target_mean, statistics.count, statistics)
+            _store_points(fit.normalizer, side, points[f"{side}s"], dataset.space)
+    return fit
+
+
+def fit_from(statistics: FieldStatistics, meta: FieldMeta, dtype: torch.dtype, *, identity: bool = False) -> Fit:
+    """The normaliser with given statistics of the channels of ``meta``, or without any where ``identity``."""
+    normalizer = Normalizer(meta, dtype=dtype)
+    if not identity:
+        rows = (statistics.inputs, statistics.outputs, statistics.constants)
+        for side, channels in zip(SIDES, rows, strict=True):
+            _store(normalizer, side, channels)
+    return Fit(normalizer, torch.from_numpy(statistics.target_mean).to(dtype), statistics.count, statistics)
 
 
 def check_kind(kind: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from katops.data.aligned import AlignedDataset
 from katops.data.dataset import FieldDataset
 from katops.data.writing import StoredField, array_names, create_layout, layout_file
 from katops.fields import FieldMeta
@@ -16,11 +17,13 @@ from katops.files import atomic_path
 
 def write_predictions(
     path: Path,
-    dataset: FieldDataset,
+    dataset: FieldDataset | AlignedDataset,
     meta: FieldMeta,
     predictions: Iterable[tuple[np.ndarray, np.ndarray]],
     attributes: Mapping[str, Any],
     progress: Callable[[int, int], None] | None = None,
+    *,
+    times: Sequence[float] | None = None,
 ) -> Path:
     """Write predicted windows as they come; the file appears when it is whole.
 
@@ -32,14 +35,19 @@ def write_predictions(
             the index is that of :class:`katops.fields.FieldSample`.
         attributes: provenance, as root attributes.
         progress: called with (windows done, all windows).
+        times: lead times of the predicted frames, where they are not those of the windows.
 
     Returns:
         ``path``.
     """
-    frames = (meta.steps_out,) if meta.steps_out > 1 else ()
+    frames = (meta.steps_out,) if meta.steps_out > 1 or times is not None else ()
     names = array_names(meta.outputs)
     shape = (*frames, *dataset.space)
-    times, unit = _lead_times(dataset, meta.steps_out) if frames else (None, "")
+    unit = dataset.meta.time_unit
+    if times is not None:
+        times = np.asarray(times, dtype=np.float64)
+    elif frames:
+        times, unit = _lead_times(dataset, meta.steps_out)
     with atomic_path(path) as temporary, layout_file(temporary) as file:
         arrays = create_layout(
             file.hdf5,
@@ -51,7 +59,7 @@ def write_predictions(
             },
             axes=dataset.meta.axes,
             times=times,
-            time_unit=unit,
+            time_unit=unit if frames else "",
             coordinates=dataset.meta.coordinates,
             licence=dataset.meta.licence,
             citation=dataset.meta.citation,
@@ -90,7 +98,7 @@ def _lead_times(dataset: FieldDataset, steps: int) -> tuple[np.ndarray, str]:
     ahead = window.gap + 1 + np.arange(steps)
     if step is not None:
         return ahead * step, dataset.meta.time_unit
-    files, samples, starts = dataset.locate(np.arange(len(dataset)))
+    files, samples, starts, _ = dataset.places(np.arange(len(dataset)))
     last = starts + window.input_span - 1
     times = np.empty((len(dataset), steps))
     for number, layout in enumerate(dataset.layouts):

@@ -10,6 +10,7 @@ from typing import Any
 
 from katops.data.containers.kinds import container_of
 from katops.data.formats import describe
+from katops.data.joined import with_joined_waves
 from katops.data.layout import FileLayout
 from katops.data.many_files import check_alike
 from katops.errors import UserError
@@ -61,14 +62,16 @@ def describe_all(where: str | Path | Sequence[str | Path], **statement: Any) -> 
 def find_all(where: str | Path | Sequence[str | Path]) -> list[Path]:
     """The data files of one or several paths, see :func:`find_files`.
 
+    Files that hold parts of the same samples are joined, see :mod:`katops.data.joined`.
+
     Raises:
-        UserError: a file comes twice, or there is none.
+        UserError: a file comes twice, or there is none; chunks that belong together are not all there.
     """
     places = [where] if isinstance(where, str | Path) else list(where)
     files = _each_once([path for place in places for path in find_files(place)])
     if not files:
         raise UserError("data.file is an empty list; name at least one file")
-    return files
+    return with_joined_waves(files)
 
 
 def split_folders(where: str | Path) -> dict[str, str] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from katops.errors import UserError, did_you_mean
+from katops.errors import DataWarning, UserError, did_you_mean
+from katops.pdegym import SETS, PublishedSet
 
 Share = int | float | None
 
@@ -100,6 +102,12 @@ def permutation(size: int, key: tuple[int, ...]) -> np.ndarray:
 
 _Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
 
+
+def _counted_from_the_end(entry: PublishedSet) -> tuple[int, Callable[[np.ndarray], _Parts]]:
+    test, held_out = entry.n_test, entry.n_test + entry.n_validation
+    return held_out + 1, lambda n: (n[:-held_out], n[-held_out:-test], n[-test:])
+
+
 PRESETS: dict[str, tuple[int, Callable[[np.ndarray], _Parts]]] = {
     # Takamoto et al., NeurIPS 2022. Its two loaders test on the first and on the last tenth; the last is used here.
     "pdebench": (10, lambda n: (n[: -(len(n) // 10)], n[:0], n[-(len(n) // 10) :])),
@@ -113,11 +121,13 @@ PRESETS: dict[str, tuple[int, Callable[[np.ndarray], _Parts]]] = {
     "mgno_darcy": (1392, lambda n: (n[:1280], n[1280:1392], n[:0])),
     # The same, Helmholtz: 4000 train, 8000 to 8199 test, 8200 to 8399 validate.
     "mgno_helmholtz": (8400, lambda n: (n[:4000], n[8200:8400], n[8000:8200])),
+    # Each data set of Poseidon by its name: the last samples test, those before them validate.
+    **{name: _counted_from_the_end(entry) for name, entry in SETS.items()},
 }
 """Published splits: the samples that each needs, and their numbers -> (train, validation, test)."""
 
 
-def preset_split(name: str, n_samples: int) -> Split:
+def preset_split(name: str, n_samples: int, train: Share = None) -> Split:
     """The split of a paper, whole trajectories in the order of the files, never shuffled.
 
     A published split without a validation part has an empty one here; where a paper validates on its test samples, the
@@ -126,9 +136,15 @@ def preset_split(name: str, n_samples: int) -> Split:
     Args:
         name: one of :data:`PRESETS`.
         n_samples: samples in all files.
+        train: so many of the training samples (an integer), or so large a share of them, the first ones; all where
+            ``None``.
 
     Raises:
-        UserError: there is no such preset, or it needs more samples.
+        UserError: there is no such preset, it needs more samples, or fewer training samples than ``train``; a data set
+            of Poseidon has more samples than it was published with.
+
+    Warns:
+        DataWarning: it has fewer, so that other samples validate and test than those of the paper.
     """
     if name not in PRESETS:
         raise UserError(
@@ -136,5 +152,37 @@ def preset_split(name: str, n_samples: int) -> Split:
         )
     least, parts = PRESETS[name]
     if n_samples < least:
-        raise UserError(f"the split {name!r} needs at least {least} samples, but there are {n_samples}")
-    return Split(*parts(np.arange(n_samples)))
+        raise UserError(
+            f"the split {name!r} needs at least {least} samples, but there are {n_samples}; get the missing files, or "
+            f"state data.split.validation and data.split.test in place of the preset"
+        )
+    if name in SETS:
+        _check_published(SETS[name], n_samples)
+    whole = Split(*parts(np.arange(n_samples)))
+    return whole if train is None else replace(whole, train=_first(train, whole.train, name))
+
+
+def _first(share: Share, samples: np.ndarray, name: str) -> np.ndarray:
+    size = _size("train", share, len(samples))
+    if not 0 < size <= len(samples):
+        raise UserError(
+            f"data.split.train asks for {size} samples, but {len(samples)} are left for training by the split {name!r}"
+        )
+    return samples[:size]
+
+
+def _check_published(entry: PublishedSet, n_samples: int) -> None:
+    """That as many samples are there as were published, since the split counts from the last one."""
+    if n_samples > entry.n_samples:
+        raise UserError(
+            f"the split {entry.name!r} is one of {entry.n_samples} samples, but there are {n_samples}; take another "
+            f"preset, leave out files that hold the same samples, or state data.split.validation and data.split.test"
+        )
+    if n_samples < entry.n_samples:
+        warnings.warn(
+            f"{entry.name} was published with {entry.n_samples} samples and there are {n_samples}: the last "
+            f"{entry.n_test} of these test and the {entry.n_validation} before them validate, which are other samples "
+            f"than the published ones; get the missing files before you compare with published errors",
+            DataWarning,
+            stacklevel=3,
+        )

@@ -56,6 +56,9 @@ def _of_config(path: Path) -> tuple[str | list[str], dict[str, Any]]:
     if not isinstance(data, DataConfig):
         raise UserError(f"{path} is a configuration for images; it says nothing about fields")
     values = {field.name: getattr(data, field.name) for field in dataclasses.fields(Statement)}
+    for kind in ("inputs", "outputs", "constants"):
+        if values[kind] is not None:
+            values[kind] = [name for name in values[kind] if name not in data.fill]
     return data.file, {name: value for name, value in values.items() if value is not None}
 
 

@@ -9,6 +9,9 @@ import numpy as np
 
 from katops.errors import UserError
 
+WHOLE_TRAJECTORY = 2**31
+"""A distance of windows that leaves one in each trajectory."""
+
 
 @dataclass(frozen=True)
 class Window:

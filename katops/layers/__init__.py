@@ -11,3 +11,4 @@ from katops.layers.mlp import MLP as MLP
 from katops.layers.multigrid import MultigridCycle as MultigridCycle
 from katops.layers.normalisation import ChannelLayerNorm as ChannelLayerNorm
 from katops.layers.normalisation import GroupNorm as GroupNorm
+from katops.layers.time_norm import TimeLayerNorm as TimeLayerNorm

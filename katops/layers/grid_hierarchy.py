@@ -7,6 +7,7 @@ from katops.layers.boundary import Sides
 
 Schedule = Sequence[Sequence[int]]
 CYCLES = ("v", "w", "f")
+DEFAULT_SMOOTHING = (1, 1)
 # Where nothing is known about the grid: 64 points give levels of 64, 32, 16, 8 and 4 points.
 DEFAULT_LEVELS = 5
 # A coarsest grid of that many points is seen whole by one 3-wide stencil and its neighbours.
@@ -18,7 +19,7 @@ COARSEST_PERIODIC_POINTS = 8
 def smoothing_schedule(
     schedule: Schedule | None,
     levels: int | None,
-    smoothing: Sequence[int],
+    smoothing: Sequence[int] | None,
     grid: Sequence[int] | None,
     boundary: Sides,
 ) -> tuple[tuple[int, int], ...]:
@@ -27,19 +28,23 @@ def smoothing_schedule(
     Args:
         schedule: the answer itself, where somebody gives it.
         levels: number of grids; by default what ``grid`` asks for, see :func:`levels_of_grid`.
-        smoothing: (pre, post) of every level but the coarsest, which has ``max(2, pre + post)`` steps in one go.
+        smoothing: (pre, post) of every level but the coarsest, which has ``max(2, pre + post)`` steps in one go;
+            (1, 1) where it is not given.
         grid: lengths of the axes.
         boundary: (lower, upper) condition of each axis.
 
     Raises:
-        UserError: ``schedule`` stands beside ``levels``; a number is too small; the schedule begins without
-            pre-smoothing.
+        UserError: ``schedule`` stands beside ``levels`` or ``smoothing``; a number is too small; the schedule begins
+            without pre-smoothing.
     """
     if schedule is not None:
         if levels is not None:
             raise UserError(f"schedule {schedule!r} has its own number of levels; leave levels={levels} out")
+        if smoothing is not None:
+            raise UserError(f"schedule {schedule!r} has its own smoothing steps; leave smoothing={smoothing!r} out")
         check_schedule(schedule)
         return tuple((pre, post) for pre, post in schedule)
+    smoothing = DEFAULT_SMOOTHING if smoothing is None else smoothing
     if len(smoothing) != 2 or min(smoothing) < 0:
         raise UserError(f"smoothing {smoothing!r}: give (pre, post) steps >= 0")
     if levels is None:

@@ -23,7 +23,6 @@ from katops.layers.grid_hierarchy import (
 from katops.layers.spatial import channels_last, check_field, number_of_axes
 from katops.registry import LAYERS
 
-DEFAULT_SMOOTHING = (1, 1)
 # S starts at half of torch's default size: damped steps. Undamped, several of them in a row amplify at the start.
 DAMPING = 0.5
 # Pi starts almost at zero. With the classical transfer every level would add its copy of the smooth part of u, so that
@@ -95,7 +94,8 @@ class MultigridCycle(nn.Module):
         boundary: condition on each side of each axis; honoured in smoothing, restriction and prolongation.
         schedule: (pre, post) smoothing steps for each level, finest first; its length is the number of levels L.
         levels: L, where ``schedule`` is not given; by default what ``grid`` needs, or 5.
-        smoothing: (pre, post) for all levels of such a cycle but the coarsest, which has max(2, pre + post).
+        smoothing: (pre, post) for all levels of such a cycle but the coarsest, which has max(2, pre + post); by default
+            (1, 1).
         grid: lengths of the axes that the cycle is made for, for the default of ``levels``; other grids remain allowed.
         cycle: ``v``, ``w`` or ``f``.
         restrict_residual: whether the coarser level gets the restricted residual instead of the restricted f.
@@ -108,11 +108,12 @@ class MultigridCycle(nn.Module):
             per level by the parity of the finer grid. They see zeros beyond the boundary whatever ``boundary`` says,
             hence are not shift-equivariant, and fit only grids of that parity.
         published_norm_grid: for published weights only: a LayerNorm over (channel, \\*grid) on every level but the
-            coarsest, which ties the layer to this finest grid; replaces ``norm_layer``.
+            coarsest, which ties the layer to this finest grid; in place of ``norm_layer``.
 
     Raises:
         UserError: the schedule is empty, negative or begins without a pre-smoothing step; the cycle is unknown; the
-            published layout does not fit the schedule; or the input has other axes.
+            published layout does not fit the schedule or stands beside what it does not have (``channel_growth``,
+            ``interior_nodes``, ``norm_layer``); or the input has other axes.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class MultigridCycle(nn.Module):
         boundary: Boundary = "dirichlet",
         schedule: Sequence[Sequence[int]] | None = None,
         levels: int | None = None,
-        smoothing: Sequence[int] = DEFAULT_SMOOTHING,
+        smoothing: Sequence[int] | None = None,
         grid: Sequence[int] | None = None,
         cycle: str = "v",
         restrict_residual: bool = False,
@@ -139,11 +140,10 @@ class MultigridCycle(nn.Module):
         self.boundary = normalise_boundary(boundary, n_axes, STENCIL_BOUNDARIES)
         self.schedule = smoothing_schedule(schedule, levels, smoothing, grid, self.boundary)
         check_cycle(cycle)
-        if published_widths is not None and len(published_widths) != len(self.schedule) - 1:
-            raise UserError(
-                f"published_widths {list(published_widths)} has {len(published_widths)} entries; give one for each of "
-                f"the {len(self.schedule) - 1} levels above the coarsest"
-            )
+        if published_widths is not None:
+            _check_published_widths(published_widths, len(self.schedule) - 1, channel_growth, interior_nodes)
+        if published_norm_grid is not None and norm_layer is not None:
+            raise UserError("published_norm_grid is a norm for the levels itself; leave norm_layer out")
         self.in_channels, self.out_channels = in_channels, out_channels
         self.cycle, self.restrict_residual = cycle, restrict_residual
         f_widths = level_widths(in_channels, channel_growth, len(self.schedule))
@@ -216,6 +216,19 @@ class MultigridCycle(nn.Module):
                 coarse_u = self._on_level(level + 1, coarse_u, coarse_f, kind)
             u = self.norm[level](self.prolong[level](coarse_u, u.shape[2:]).add_(u))
         return _smooth(self.post[level], u, f)
+
+
+def _check_published_widths(widths: Sequence[int], finer_levels: int, growth: float, interior_nodes: bool) -> None:
+    if len(widths) != finer_levels:
+        raise UserError(
+            f"published_widths {list(widths)} has {len(widths)} entries; give one for each of the {finer_levels} "
+            f"levels above the coarsest"
+        )
+    if growth or interior_nodes:
+        raise UserError(
+            "published_widths: the published cycle has the same channels on all levels and its coarse points at the "
+            "even ones; leave channel_growth and interior_nodes out"
+        )
 
 
 def _set_stencil(weight: Tensor, stencil: Sequence[float]) -> None:

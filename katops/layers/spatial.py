@@ -12,12 +12,21 @@ AXIS_NAMES = ("x", "y", "z")
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
-def number_of_axes(boundary: Boundary, default: int = 2) -> int:
+def number_of_axes(boundary: Boundary, default: int = 2, spatial_dims: int | None = None) -> int:
     """The number of spatial axes a boundary condition is spelled out for; ``default`` where it is a single name.
 
+    Args:
+        boundary: see :func:`katops.fields.normalise_boundary`.
+        default: of a single name.
+        spatial_dims: the answer itself, where somebody gives it.
+
     Raises:
-        UserError: the boundary names no axis or more than three.
+        UserError: the boundary names no axis or more than three; ``spatial_dims`` is none of 1, 2 and 3.
     """
+    if spatial_dims is not None:
+        if spatial_dims not in (1, 2, 3):
+            raise UserError(f"spatial_dims must be 1, 2 or 3, got {spatial_dims}")
+        return spatial_dims
     n_axes = default if isinstance(boundary, str) else len(boundary)
     if not 1 <= n_axes <= len(AXIS_NAMES):
         raise UserError(f"boundary {boundary!r} describes {n_axes} axes; 1 to 3 are supported")

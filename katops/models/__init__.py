@@ -12,4 +12,5 @@ from katops.models.kat import KAT as KAT
 from katops.models.mgno import MgNO as MgNO
 from katops.models.neural_operators import FNO as FNO
 from katops.models.neural_operators import UNO as UNO
+from katops.models.scot import ScOT as ScOT
 from katops.models.unet import UNet as UNet

@@ -21,7 +21,13 @@ from katops.models.options import allowed_options, plain_options, resolve_option
 from katops.registry import LAYERS, MODELS
 
 
-def register_operator(*, summary: str, paper: str = "") -> Callable[[Callable], Callable]:
+def register_operator(
+    *,
+    summary: str,
+    paper: str = "",
+    hub_id: str = "",
+    load: Callable[[nn.Module, str | Path, str | Path | None], None] | None = None,
+) -> Callable[[Callable], Callable]:
     """Decorator for the entry function of an operator model, ``def mgno_tiny(**options) -> MgNO``.
 
     The function is registered under its name with timm and with katops. Its return annotation names the class whose
@@ -32,6 +38,9 @@ def register_operator(*, summary: str, paper: str = "") -> Callable[[Callable], 
     Args:
         summary: one line for ``katops models``.
         paper: where the architecture was published.
+        hub_id: repository on the Hugging Face hub with the weights that ``pretrained=True`` loads.
+        load: puts weights into a model, called with the model, a folder, a file or a hub id, and where downloads are
+            kept; by default timm's, which takes files.
     """
 
     def decorate(entry: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
@@ -48,8 +57,9 @@ def register_operator(*, summary: str, paper: str = "") -> Callable[[Callable], 
         ) -> nn.Module:
             if "in_chans" in options:  # timm's name for the same thing
                 options["in_channels"] = options.pop("in_chans")
-            weights = (pretrained_cfg_overlay or {}).get("file")
-            if pretrained_cfg is not None or (pretrained and weights is None):
+            overlay = pretrained_cfg_overlay or {}
+            weights = overlay.get("file") or overlay.get("hf_hub_id") or hub_id
+            if pretrained_cfg is not None or (pretrained and not weights):
                 raise UserError(
                     f"model {name!r} has no published weights; build it with pretrained=False and load a checkpoint of "
                     "your own with checkpoint_path=..."
@@ -57,7 +67,9 @@ def register_operator(*, summary: str, paper: str = "") -> Callable[[Callable], 
             model = entry(**resolve_options(options, model_class, f"model {name!r}"))
             arguments = plain_options(options)
             model.recipe = None if arguments is None else {"name": name, "arguments": arguments}
-            if pretrained:
+            if pretrained and load is not None:
+                load(model, weights, cache_dir)
+            elif pretrained:
                 load_checkpoint(model, weights, weights_only=True)
             return model
 

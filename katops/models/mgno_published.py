@@ -47,9 +47,15 @@ def load_published(
         changes: options of :class:`katops.models.MgNO` that replace what the configuration says.
 
     Raises:
-        UserError: the source or its configuration is missing, or the weights do not fit the configuration.
+        UserError: the source or its configuration is missing, the weights do not fit the configuration, or a
+            normaliser is among them.
     """
     state, found = read_weights(source, "MgNO")
+    if any(key.startswith("normalizer.") for key in state):
+        raise UserError(
+            "the published weights bring the normaliser of their outputs along; drop the entries normalizer.mean and "
+            "normalizer.std and decode the outputs yourself: mean + (std + 1e-5) * output"
+        )
     config = config or found
     if config is None:
         raise UserError(
@@ -70,13 +76,14 @@ def _options(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str
     missing = {"num_layer", "num_channel_u", "num_iteration"} - set(config)
     if missing:
         raise UserError(f"the configuration of {name} lacks {', '.join(sorted(missing))}")
-    padding = config.get("padding_mode", "zeros")
+    navier_stokes = name == "MgNO_NS"
+    # The published code hands every other net its padding_mode; this one is circular whatever the argument says.
+    padding = "circular" if navier_stokes else config.get("padding_mode", "zeros")
     if padding not in _BOUNDARIES:
         raise UserError(f"padding_mode {padding!r} is not supported; allowed: {', '.join(_BOUNDARIES)}")
     levels = range(len(config["num_iteration"]) - 1)
     widths = [_entry(state, f"conv_list.0.RTlayers.{level}.weight").shape[-1] for level in levels]
     norm = state.get("conv_list.0.norm_layer_list.0.weight")
-    navier_stokes = name == "MgNO_NS"
     return {
         "in_channels": config.get("num_channel_f", 1),
         "out_channels": _entry(state, "last_layer.weight" if navier_stokes else "linear.weight").shape[0],

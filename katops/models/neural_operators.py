@@ -7,6 +7,7 @@ holds tensors only.
 
 import contextlib
 import io
+import math
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -45,7 +46,8 @@ class NeuralOperator(nn.Module):
         multiple: what the net needs the lengths of the axes to be multiples of.
 
     Raises:
-        UserError: a size is not positive, or the ``neuraloperator`` package is missing.
+        UserError: a size is not positive, the margin is negative or infinite, or the ``neuraloperator`` package is
+            missing.
     """
 
     def __init__(
@@ -59,10 +61,10 @@ class NeuralOperator(nn.Module):
         multiple: int = 1,
     ) -> None:
         super().__init__()
-        if margin < 0:
-            raise UserError(f"{type(self).__name__}: margin must be at least 0, got {margin}")
+        if not 0 <= margin < math.inf:
+            raise UserError(f"{type(self).__name__}: margin must be a finite number of at least 0, got {margin}")
         self.in_channels, self.out_channels = in_channels, out_channels
-        n_axes = spatial_dims or number_of_axes(boundary)
+        n_axes = number_of_axes(boundary, spatial_dims=spatial_dims)
         self.boundary = normalise_boundary(boundary, n_axes, STENCIL_BOUNDARIES)
         self.margin, self.multiple = margin, multiple
         # The package puts the arguments of its constructors among the tensors.

@@ -46,7 +46,7 @@ class UNet(nn.Module):
         super().__init__()
         check_sizes("UNet", in_channels=in_channels, out_channels=out_channels, hidden_channels=hidden_channels)
         self.in_channels, self.out_channels = in_channels, out_channels
-        n_axes = spatial_dims or number_of_axes(boundary)
+        n_axes = number_of_axes(boundary, spatial_dims=spatial_dims)
         self.boundary = normalise_boundary(boundary, n_axes, STENCIL_BOUNDARIES)
         try:
             from monai.networks.nets import BasicUNet

@@ -18,7 +18,8 @@ from katops.predictors.tensors import part
 class FieldPredictor(nn.Module):
     """A model between its normaliser: physical units in, physical units out.
 
-    y = decode(model(encode(x), time)), with frames folded into channels for the model, the constants after them.
+    y = decode(model(encode(x), time / time scale)), with frames folded into channels for the model, the constants after
+    them.
 
     Args:
         model: maps (batch, steps_in * input channels + constant channels, \\*space) to
@@ -64,7 +65,7 @@ class FieldPredictor(nn.Module):
         encoded = self.normalizer.encode_input(x).flatten(1, 2)
         if constants is not None:
             encoded = torch.cat([encoded, self.normalizer.encode_constants(constants)], 1)
-        output = self.model(encoded, time)
+        output = self.model(encoded, None if time is None else self.normalizer.encode_time(time))
         y = self.normalizer.decode_output(output.unflatten(1, (self.meta.steps_out, len(self.meta.outputs))))
         return enforce(y, x, constants, self._dirichlet, self.meta)
 

@@ -6,13 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from katops.data.windows import Window
+from katops.data.windows import WHOLE_TRAJECTORY, Window
 from katops.errors import UserError
 from katops.fields import FieldMeta
 from katops.predictors.fields import FieldPredictor
-
-WHOLE_TRAJECTORY = 2**31
-"""A distance of windows that leaves one in each trajectory."""
 
 
 class Rollout:
@@ -42,6 +39,8 @@ class Rollout:
             time: lead time to the last of the ``frames`` frames (batch,), as a window of that length has it.
             constants: (batch, constant channels, \\*space).
         """
+        if time is None and getattr(self.predictor.model, "takes_time", False):
+            raise UserError("a rollout of this model needs the time between the frames; state data.time_step")
         steps = self.predictor.meta.steps_out
         calls = -(-self.frames // steps)
         lead = None if time is None else time * (steps / self.frames)

@@ -18,6 +18,8 @@ def data_lines(data: RunData) -> list[str]:
         channels += f", {_frames(meta.steps_in)} -> {_frames(meta.steps_out)}"
     grid = " x ".join(map(str, dataset.space))
     lines = [f"fields  {channels}, on {grid} points", f"train   {_counted(split.train, data.train_windows)}"]
+    if data.parts:
+        return [*lines, *_of_parts(data)]
     own = data.tests[0].dataset is dataset
     if data.validation is None:
         lines.append("validation  none: the weights of the last epoch are kept")
@@ -32,8 +34,21 @@ def data_lines(data: RunData) -> list[str]:
     return lines
 
 
+def _of_parts(data: RunData) -> list[str]:
+    """A line for each data set of a mixture."""
+    lines = []
+    for part, weight in zip(data.parts, data.weights, strict=True):
+        trained = _counted(part.split.train, part.train_windows)
+        drawn = "" if weight == 1 else f", each drawn {weight:g} times an epoch"
+        held_out = f"{len(part.split.validation)} to validate with, {len(part.split.test)} to test with"
+        lines.append(f"        {part.dataset.layout.path}: {trained}{drawn}; {held_out}")
+    return lines
+
+
 def unseen_parameters(data: RunData) -> list[str]:
     """A sentence where samples differ in a parameter that the model is not given."""
+    if data.parts:
+        return list(dict.fromkeys(line for part in data.parts for line in unseen_parameters(part)))
     dataset = data.dataset
     values = np.concatenate([layout.parameters for layout in dataset.layouts])[data.split.train]
     names = [

@@ -1,6 +1,6 @@
 """Runs of the task ``operator``: training, evaluation and prediction on files of fields."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,24 +13,32 @@ from torch import nn
 from katops import generators
 from katops.bundle import Bundle, load, save
 from katops.config import RunConfig
-from katops.data.dataset import FieldDataset
 from katops.data.fingerprints import fingerprint
 from katops.data.loader import batch_loader
+from katops.data.pairs import Pairs
 from katops.data.predictions import write_predictions
-from katops.data.sources import describe_all
-from katops.data.splits import Split, preset_split, split
-from katops.data.windows import Window
+from katops.data.windows import WHOLE_TRAJECTORY, Window
 from katops.errors import UserError
 from katops.evaluation import Evaluation, Semigroup, semigroup
 from katops.evaluation import evaluate as measure
-from katops.fields import Channel, FieldMeta
+from katops.fields import FieldMeta
 from katops.models.baselines import MeanField, Persistence
-from katops.predictors.rollout import WHOLE_TRAJECTORY, Rollout, check_channels, rollout_window
+from katops.predictors.rollout import Rollout, check_channels, rollout_window
 from katops.progress import bar
 from katops.report import print_metrics, semigroup_sentence, write_report
+from katops.runs.best_step import compare_steps
 from katops.runs.data_summary import data_lines, unseen_parameters
-from katops.runs.result import SPLITS, RunResult, model_card, model_name, warn
-from katops.training.data import HeldOut, RunData, open_run_data, resampling
+from katops.runs.forecasts import (
+    Request,
+    comparison_window,
+    direct_forecast,
+    input_window,
+    predictor_at_times,
+    predictor_of,
+)
+from katops.runs.model_data import learned_outputs, mesh_warning, open_for_model, part_windows
+from katops.runs.result import RunResult, model_card, model_name, warn
+from katops.training.data import HeldOut, RunData, open_run_data
 from katops.training.directory import LOG_FILE, remove_run
 from katops.training.fit import check_run, rollout_data, train_model
 
@@ -56,6 +64,8 @@ def train_fields(run: RunConfig, *, resume: bool, overwrite: bool, console: Cons
         remove_run(run.directory)
     run.directory.mkdir(parents=True, exist_ok=True)
     bundle = train_model(run, data, training, fit, resume=resume, console=console, progress=progress)
+    if isinstance(data.dataset.window, Pairs) and data.validation is not None:
+        bundle.header["training"]["steps"] = compare_steps(bundle, data, run.train.batch_size)
     evaluations = {test.name: _evaluate_set(bundle, test, run, console, progress) for test in data.tests}
     for test in rollouts:
         evaluations[test.name] = _evaluate_set(bundle, test, run, console, progress)
@@ -86,19 +96,23 @@ def evaluate_fields(
     split: str,
     batch_size: int,
     examples: int,
-    rollout: int | None,
-    start: int,
+    request: Request,
     console: Console,
 ) -> Evaluation:
     """Measure on a file with known answers; see :func:`katops.api.evaluate`."""
-    dataset = open_for_model(bundle, file, rollout=rollout, start=start)
-    windows, part = _part_windows(bundle, dataset, split)
-    warning = _mesh_warning(bundle, dataset)
+    found = open_for_model(bundle, file)
+    if request.given:
+        step = found.dataset.layout.meta.time_step
+        found = open_for_model(bundle, file, window=comparison_window(request, bundle, step))
+    dataset = found.dataset
+    windows, part = part_windows(found, split)
+    warning = mesh_warning(bundle, dataset)
     warn(console, [warning] if warning else [])
     batches = batch_loader(dataset, windows, batch_size=batch_size)
-    part = part if rollout is None else f"{part}, rollout of {rollout} frames"
+    part = f"{part}, {request.words()}" if request.given else part
+    predictor = _predictor(bundle, dataset.meta.steps_out, request)
     with bar(console, f"evaluating {part}", True) as report:
-        evaluation = _measure(bundle, dataset, batches, len(windows), examples, report)
+        evaluation = _measure(bundle, predictor, dataset.meta, batches, len(windows), examples, report)
     print_metrics(console, evaluation, title=f"{Path(file).name} ({part})")
     if output is not None:
         summary = {
@@ -120,8 +134,7 @@ def predict_fields(
     *,
     batch_size: int,
     overwrite: bool,
-    rollout: int | None,
-    start: int,
+    request: Request,
     console: Console,
 ) -> Path:
     """Write a file in the katops layout; see :func:`katops.api.predict`.
@@ -129,72 +142,44 @@ def predict_fields(
     Coordinates, boundary conditions, units and names are kept; the grid may be another one than in training, which is
     warned about. Memory does not grow with the file, and ``output`` appears when it is whole.
     """
-    dataset = open_for_model(bundle, file, outputs=False, rollout=rollout, start=start)
+    window = input_window(request, bundle) if request.given else None
+    found = open_for_model(bundle, file, outputs=False, window=window)
+    dataset = found.dataset
     if output.exists() and (not overwrite or any(output.samefile(layout.path) for layout in dataset.layouts)):
         raise UserError(f"{str(output)!r} exists already; choose another name or --overwrite (never the input itself)")
-    warning = _mesh_warning(bundle, dataset)
+    warning = mesh_warning(bundle, dataset)
     warn(console, [warning] if warning else [])
     batches = batch_loader(dataset, batch_size=batch_size)
+    steps = dataset.meta.steps_out if request.rollout is None else request.rollout
+    if request.given:
+        predictor = predictor_at_times(request, bundle)
+        steps = len(request.times) if request.times else steps
+    else:
+        predictor = _predictor(bundle, steps, request)
+    outputs = learned_outputs(found, bundle.meta)
 
     def predictions() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        bundle.predictor.eval()
+        device = next(bundle.model.parameters()).device
         for batch in batches:
-            if rollout is None:
-                fields = bundle.predict(batch.x, batch.time, batch.constants, batch_size=batch_size)
-            else:
-                with torch.inference_mode():
-                    fields = Rollout(bundle.predictor.eval(), rollout)(batch.x, batch.time, batch.constants)
-            yield fields.numpy(), batch.index.numpy()
+            given = batch.to(device)
+            with torch.inference_mode():
+                fields = predictor(given.x, given.time, *(() if given.constants is None else (given.constants,)))
+            yield fields[:, :, outputs].cpu().numpy(), batch.index.numpy()
 
-    meta = bundle.meta if rollout is None else replace(bundle.meta, steps_out=rollout)
+    meta = replace(bundle.meta, steps_out=steps, outputs=tuple(bundle.meta.outputs[place] for place in outputs))
     provenance = {"model": model_name(bundle), "predicted_from": Path(file).name}
     with bar(console, "predicting", True) as report:
-        return write_predictions(output, dataset, meta, predictions(), provenance, report)
+        return write_predictions(output, dataset, meta, predictions(), provenance, report, times=request.times)
 
 
-def open_for_model(
-    bundle: Bundle, file: str | Path, *, outputs: bool = True, rollout: int | None = None, start: int = 0
-) -> FieldDataset:
-    """A file, read the way the training file of the model was read.
-
-    Args:
-        bundle: the model.
-        file: the fields.
-        outputs: whether there are answers to read.
-        rollout: frames of one rollout in each trajectory, in place of the windows of the training.
-        start: first frame of the input of the rollouts.
-
-    Raises:
-        UserError: the file lacks a channel, or its axes or boundary conditions are not those of the model; there is no
-            rollout of the model.
-    """
-    data = bundle.header.get("data", {})
-    meta = bundle.meta
-    stated = {
-        **data.get("statement", {}),
-        "inputs": [channel.name for channel in meta.inputs],
-        "outputs": [channel.name for channel in meta.outputs] if outputs else [],
-        "constants": [channel.name for channel in meta.constants if channel.name not in meta.condition],
-    }
-    layouts = describe_all(file, **stated)
-    layout = layouts[0]
-    resample = resampling(data)
-    boundary = tuple(axis.boundary for axis in resample.axes(layout.meta.axes, layout.space))
-    if boundary != meta.boundary:
-        raise UserError(f"the boundary conditions of {file} are {boundary}, the model was trained with {meta.boundary}")
-    window = Window(**data["window"]) if "window" in data else None
-    if rollout is not None:
-        check_channels(meta)
-        window = rollout_window(window or Window(meta.steps_in, meta.steps_out), rollout, start)
-    own = data.get("fingerprint") == fingerprint(layouts)
-    exclude = data.get("exclude", ()) if own else ()
-    dataset = FieldDataset(layouts, window=window, resample=resample, exclude=exclude, condition=meta.condition)
-    for kind in ("inputs", "constants", "outputs") if outputs else ("inputs", "constants"):
-        ours, theirs = getattr(meta, kind), getattr(dataset.meta, kind)
-        if ours != theirs:
-            raise UserError(
-                f"the {kind} of {file} are {_listed(theirs)}, those of the model {_listed(ours)}; convert the units"
-            )
-    return dataset
+def _predictor(bundle: Bundle, frames: int, request: Request | None = None) -> Callable[..., Any]:
+    """What gives so many evenly spaced frames: one call, or what was asked for, or a rollout, or one call for each."""
+    if request is not None and request.given:
+        return predictor_of(request, bundle, frames)
+    if frames == bundle.meta.steps_out:
+        return bundle.predictor
+    return direct_forecast(bundle, frames)
 
 
 def _with_metrics(bundle: Bundle, directory: Path, evaluations: dict[str, Evaluation]) -> Bundle:
@@ -202,31 +187,6 @@ def _with_metrics(bundle: Bundle, directory: Path, evaluations: dict[str, Evalua
     metrics = {name: evaluation.to_dict()["metrics"] for name, evaluation in evaluations.items()}
     save(directory, bundle.predictor, mean_target=bundle.mean_target, **{**bundle.header, "metrics": metrics})
     return load(directory)
-
-
-def _mesh_warning(bundle: Bundle, dataset: FieldDataset) -> str | None:
-    """A sentence where the grid is finer or coarser than in training, which the model may not survive."""
-    space = bundle.header.get("data", {}).get("space")
-    if space is None:
-        # The model was put into a file without saying what it was trained on.
-        return None
-    ours = _spacing(bundle.meta, space)
-    theirs = _spacing(dataset.meta, dataset.space)
-    if np.allclose(ours, theirs, rtol=1e-3):
-        return None
-    return (
-        f"the distance of the grid points is {', '.join(f'{h:.3g}' for h in theirs)}; the model was trained with "
-        f"{', '.join(f'{h:.3g}' for h in ours)}, and models whose stencils are tied to the mesh fail on another one"
-    )
-
-
-def _spacing(meta: FieldMeta, space: Sequence[int]) -> list[float]:
-    points = [axis.coordinates(size)[:2] for axis, size in zip(meta.axes, space, strict=True)]
-    return [float(np.ptp(pair)) for pair in points]
-
-
-def _listed(channels: Sequence[Channel]) -> str:
-    return ", ".join(f"{channel.name} [{channel.unit}]" if channel.unit else channel.name for channel in channels)
 
 
 def _rollouts(run: RunConfig, data: RunData) -> list[HeldOut]:
@@ -238,7 +198,9 @@ def _rollouts(run: RunConfig, data: RunData) -> list[HeldOut]:
     wanted = run.report.rollout
     if wanted is None:
         return []
-    window = rollout_window(data.dataset.window, wanted.frames, wanted.start)
+    window = data.dataset.window
+    window = Window(every=window.every) if isinstance(window, Pairs) else window
+    window = rollout_window(window, wanted.frames, wanted.start)
     return [test.in_windows(f"{test.name}, rollout of {wanted.frames} frames", window) for test in data.tests]
 
 
@@ -276,19 +238,27 @@ def _compare_steps(bundle: Bundle, test: HeldOut, run: RunConfig, console: Conso
 
 def _evaluate_set(bundle: Bundle, test: HeldOut, run: RunConfig, console: Console, progress: bool) -> Evaluation:
     batches = batch_loader(test.dataset, test.windows, batch_size=run.train.batch_size, workers=run.data.workers)
+    frames = test.dataset.meta.steps_out
+    one_call = frames == bundle.meta.steps_out or test.direct
+    predictor = _predictor(bundle, frames) if one_call else Rollout(bundle.predictor, frames)
     with bar(console, f"evaluating {test.name}", progress) as report:
-        return _measure(bundle, test.dataset, batches, len(test.windows), run.report.examples, report)
+        total = len(test.windows)
+        return _measure(bundle, predictor, test.dataset.meta, batches, total, run.report.examples, report)
 
 
 def _measure(
-    bundle: Bundle, dataset: FieldDataset, batches: Any, total: int, examples: int, report: Callable[[int, int], None]
+    bundle: Bundle,
+    predictor: Callable[..., Any],
+    meta: FieldMeta,
+    batches: Any,
+    total: int,
+    examples: int,
+    report: Callable[[int, int], None],
 ) -> Evaluation:
     """The model and its baselines on batches in physical units."""
-    frames = dataset.meta.steps_out
-    model = bundle.predictor if frames == bundle.meta.steps_out else Rollout(bundle.predictor, frames)
     bundle.predictor.eval()
-    predictors = {"model": model, **_baselines(bundle, dataset.meta)}
-    return measure(predictors, batches, dataset.meta, examples=examples, progress=_counting(total, report))
+    predictors = {"model": predictor, **_baselines(bundle, meta)}
+    return measure(predictors, batches, meta, examples=examples, progress=_counting(total, report))
 
 
 def _counting(total: int, report: Callable[[int, int], None]) -> Callable[[int], None]:
@@ -330,33 +300,6 @@ def _unfolded(baseline: nn.Module, meta: FieldMeta) -> Callable[..., torch.Tenso
     return predict
 
 
-def _part_windows(bundle: Bundle, dataset: FieldDataset, part: str) -> tuple[np.ndarray, str]:
-    """Windows of the asked part, and its name."""
-    if part not in SPLITS:
-        raise UserError(f"unknown split {part!r}; allowed: {', '.join(SPLITS)}")
-    data = bundle.header.get("data", {})
-    is_training_file = data.get("fingerprint") == fingerprint(dataset.layouts)
-    if part == "auto" and is_training_file and not data["split"]["test"]:
-        raise UserError(
-            f"{dataset.layout.path} is the training file and no part of it was kept for testing; give other data, or "
-            f"say --split train, validation or all to measure on samples that the training has seen"
-        )
-    if part == "auto":
-        part = "test" if is_training_file else "all"
-    if part == "all":
-        return np.arange(len(dataset)), part
-    if not is_training_file:
-        raise UserError(f"split {part!r} is a part of the training file, which {dataset.layout.path} is not; use 'all'")
-    samples = getattr(_split_as_trained(data["split"], dataset.n_samples), part)
-    return dataset.of_samples(samples), part
-
-
-def _split_as_trained(stated: dict[str, Any], n_samples: int) -> Split:
-    if stated.get("preset") is not None:
-        return preset_split(stated["preset"], n_samples)
-    return split(n_samples, **{key: value for key, value in stated.items() if key != "preset"})
-
-
 def _summary(run: RunConfig, data: RunData, bundle: Bundle) -> dict[str, Any]:
     """What ``summary.json`` says beside the measurements."""
     header = bundle.header["data"]
@@ -375,7 +318,7 @@ def _summary(run: RunConfig, data: RunData, bundle: Bundle) -> dict[str, Any]:
             *(
                 f"{test.name}: {warning}"
                 for test in data.tests
-                if (warning := _mesh_warning(bundle, test.dataset)) is not None
+                if (warning := mesh_warning(bundle, test.dataset)) is not None
             ),
         ],
         "model": model_card(bundle),

@@ -8,20 +8,29 @@ from typing import Any
 import numpy as np
 
 from katops.config import DataConfig
+from katops.data.aligned import AlignedDataset
 from katops.data.dataset import FieldDataset
 from katops.data.fingerprints import fingerprint
+from katops.data.layout import FileLayout
+from katops.data.mixture import MixedDataset
 from katops.data.normalize import Fit
+from katops.data.order import Mixing
+from katops.data.pairs import Pairs
+from katops.data.preset_check import check_preset
 from katops.data.resample import Resample
 from katops.data.sources import describe_all
 from katops.data.splits import Split, preset_split, split
-from katops.data.statistics.cached import cached_fit, check_values
-from katops.data.windows import Window
+from katops.data.windows import WHOLE_TRAJECTORY, Window
 from katops.errors import UserError
 from katops.fields import FieldMeta
 from katops.generators import create_problem
 from katops.generators.writer import write
+from katops.training.statistics import check_read, fit_parts
 
 CheckProgress = Callable[[int, int], None]
+
+FieldSource = FieldDataset | AlignedDataset | MixedDataset
+"""What windows are read from."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +42,14 @@ class HeldOut:
         dataset: where to read.
         windows: indices into the data set.
         path: the file, folder or pattern.
+        direct: whether every frame of a window is predicted from its input in one call, by its lead time.
     """
 
     name: str
-    dataset: FieldDataset
+    dataset: FieldSource
     windows: np.ndarray
     path: Path
+    direct: bool = False
 
     def in_windows(self, name: str, window: Window) -> "HeldOut":
         """The same samples in other windows.
@@ -48,6 +59,12 @@ class HeldOut:
         """
         dataset = self.dataset.with_window(window)
         return HeldOut(name, dataset, dataset.of_samples(self.dataset.samples_of(self.windows)), self.path)
+
+    def direct_from_first(self) -> "HeldOut":
+        """Of pairs: one window in each trajectory, with the first frame of the pairs in and all later ones out."""
+        dataset = self.dataset.with_window(direct_window(self.dataset.window))
+        windows = dataset.of_samples(self.dataset.samples_of(self.windows))
+        return HeldOut(self.name, dataset, windows, self.path, direct=True)
 
 
 @dataclass(frozen=True)
@@ -60,13 +77,19 @@ class RunData:
         validation: what the best epoch is chosen by; ``None`` where there is nothing to validate with.
         tests: the test sets, the main one first.
         fingerprint: of ``data.file``.
+        parts: the data sets of a mixture; empty where there is one.
+        weights: how often windows of each part are drawn.
+        together: pairs of a trajectory that share a batch.
     """
 
-    dataset: FieldDataset
+    dataset: FieldSource
     split: Split
     validation: HeldOut | None
     tests: tuple[HeldOut, ...]
     fingerprint: str
+    parts: tuple["RunData", ...] = ()
+    weights: tuple[float, ...] = (1.0,)
+    together: int = 1
 
     @property
     def meta(self) -> FieldMeta:
@@ -82,22 +105,61 @@ class RunData:
         """Windows of the training samples."""
         return self.dataset.of_samples(self.split.train)
 
+    @property
+    def mixing(self) -> Mixing | None:
+        """How training windows are mixed; ``None`` where each is drawn once, alone."""
+        if self.together == 1 and self.weights == (1.0,):
+            return None
+        windows = self.train_windows
+        samples = np.repeat(self.split.train, [len(self.dataset.of_samples([s])) for s in self.split.train])
+        sources = np.zeros(len(windows), np.int64)
+        if self.parts:
+            sources = np.searchsorted(self.dataset.first_windows, windows, side="right") - 1
+        return Mixing(sources, samples, self.weights, self.together)
+
+    @property
+    def longest_lead(self) -> float | None:
+        """The longest lead time of the training windows; ``None`` where there is no time."""
+        if self.parts:
+            leads = [part.longest_lead for part in self.parts]
+            return None if None in leads else max(leads)
+        windows = self.train_windows
+        if isinstance(self.dataset.window, Pairs):
+            places = self.dataset.places(windows)
+            # One window for each distance of frames is enough.
+            windows = windows[np.unique(places.targets - places.starts, return_index=True)[1]]
+        else:
+            windows = windows[:1]
+        times = [self.dataset.read([window]).time for window in windows]
+        return None if any(time is None for time in times) else float(max(time.max() for time in times))
+
     def fit(self, kind: str, progress: CheckProgress | None = None) -> Fit:
         """Statistics of the training samples; every other sample is read once too, so that bad values show up now.
 
         Raises:
             UserError: a value is not finite, in whatever part.
         """
-        fit = cached_fit(self.dataset, self.train_windows, kind=kind, progress=progress)
-        for part in (*(() if self.validation is None else (self.validation,)), *self.tests):
-            check_values(part.dataset, part.windows)
+        parts = self.parts or (self,)
+        shares = [(part.dataset, part.train_windows, weight) for part, weight in zip(parts, self.weights, strict=True)]
+        fit = fit_parts(shares, self.dataset, kind, progress)
+        for part in parts:
+            for held_out in (*(() if part.validation is None else (part.validation,)), *part.tests):
+                check_read(held_out.dataset, held_out.windows)
         return fit
 
 
 def statement(config: DataConfig) -> dict[str, Any]:
-    """The description of the arrays as the configuration gives it, for :func:`katops.data.formats.describe`."""
-    keys = ("format", "inputs", "outputs", "constants", "parameters", "channels", "axes", "boundary", "grid", "domain")
-    return {key: getattr(config, key) for key in (*keys, "time_step")}
+    """The description of the arrays as the configuration gives it, for :func:`katops.data.formats.describe`.
+
+    Channels that ``data.fill`` gives are not in the files.
+    """
+    keys = ("format", "parameters", "channels", "axes", "boundary", "grid", "domain", "time_step")
+    named = {key: getattr(config, key) for key in ("inputs", "outputs", "constants")}
+    stored = {
+        key: None if names is None else [name for name in names if name not in config.fill]
+        for key, names in named.items()
+    }
+    return {key: getattr(config, key) for key in keys} | stored
 
 
 def open_run_data(config: DataConfig, batch_size: int, generation_progress: CheckProgress | None = None) -> RunData:
@@ -107,6 +169,8 @@ def open_run_data(config: DataConfig, batch_size: int, generation_progress: Chec
         UserError: a file is missing or does not hold what is asked for; the parts do not fit the samples; the batch is
             larger than the training part; a test file has other channels or axes than the training file.
     """
+    if config.mix:
+        return _open_mixture(config, batch_size, generation_progress)
     if config.generate:
         wanted = config.generate
         problem = create_problem(wanted.problem, **wanted.options)
@@ -114,14 +178,9 @@ def open_run_data(config: DataConfig, batch_size: int, generation_progress: Chec
         write(problem, wanted.samples, wanted.seed, config.file, progress=generation_progress)
     dataset = open_dataset(config.file, config, exclude=config.exclude)
     parts = _share_out(config, dataset.n_samples)
-    windows = len(dataset.of_samples(parts.train))
-    if batch_size > windows:
-        raise UserError(
-            f"train.batch_size is {batch_size}, but the training part of {config.file} has {windows} windows; "
-            f"make the batch smaller or data.split.train larger"
-        )
+    _check_batch(len(dataset.of_samples(parts.train)), batch_size, config.name)
     tests = _named_apart([_held_out(path, config, dataset, "test_files") for path in config.test_files])
-    own = Path(config.file)
+    own = Path(config.name)
     if not tests and len(parts.test):
         tests = (HeldOut(own.name, dataset, dataset.of_samples(parts.test), own),)
     if not tests:
@@ -133,11 +192,80 @@ def open_run_data(config: DataConfig, batch_size: int, generation_progress: Chec
         validation = _held_out(config.validation_files, config, dataset, "validation_files")
     elif len(parts.validation):
         validation = HeldOut(own.name, dataset, dataset.of_samples(parts.validation), own)
-    return RunData(dataset, parts, validation, tests, fingerprint(dataset.layouts))
+    if isinstance(dataset.window, Pairs):
+        validation = None if validation is None else _from_first_frame(validation)
+        tests = tuple(test.direct_from_first() for test in tests)
+    together = config.pairs.together if config.pairs is not None else 1
+    return RunData(dataset, parts, validation, tests, fingerprint(dataset.layouts), together=together)
 
 
-def open_dataset(path: str | Path | Sequence[str], config: DataConfig, exclude: Sequence[int] = ()) -> FieldDataset:
+def _open_mixture(config: DataConfig, batch_size: int, generation_progress: CheckProgress | None) -> RunData:
+    """The data sets of ``data.mix`` as one."""
+    parts = tuple(open_run_data(entry, 1, generation_progress) for entry in config.mix)
+    dataset = MixedDataset([part.dataset for part in parts])
+    split_all = Split(
+        *(
+            np.concatenate(
+                [
+                    getattr(part.split, name) + first
+                    for part, first in zip(parts, dataset.first_samples[:-1], strict=True)
+                ]
+            )
+            for name in ("train", "validation", "test")
+        )
+    )
+    held_out = [part.validation for part in parts if part.validation is not None]
+    validation = None
+    if held_out:
+        mixed = MixedDataset([part.dataset for part in held_out])
+        windows = [part.windows + first for part, first in zip(held_out, mixed.first_windows[:-1], strict=True)]
+        validation = HeldOut("validation", mixed, np.concatenate(windows), Path(config.name))
+    together = max(part.together for part in parts)
+    data = RunData(
+        dataset,
+        split_all,
+        validation,
+        _named_apart([test for part in parts for test in part.tests]),
+        fingerprint(dataset.layouts),
+        parts,
+        tuple(entry.weight for entry in config.mix),
+        together,
+    )
+    _check_batch(len(data.train_windows), batch_size, config.name)
+    return data
+
+
+def _from_first_frame(held_out: HeldOut) -> HeldOut:
+    """Of pairs: those whose input is the first frame, without the one of that frame with itself."""
+    places = held_out.dataset.places(held_out.windows)
+    chosen = (places.starts == held_out.dataset.window.first) & (places.targets > places.starts)
+    return replace(held_out, windows=held_out.windows[chosen])
+
+
+def direct_window(pairs: Pairs) -> Window:
+    """From the first frame of the pairs to all frames up to the last one that lie ``pairs.every`` apart.
+
+    Raises:
+        UserError: there is one frame only.
+    """
+    if pairs.span == 1:
+        raise UserError("data.pairs have one frame, so there is nothing to predict; give them two at least")
+    n_out = (pairs.span - 1) // pairs.every
+    return Window(n_out=n_out, every=pairs.every, first=pairs.first, stride=WHOLE_TRAJECTORY)
+
+
+def _check_batch(windows: int, batch_size: int, name: str) -> None:
+    if batch_size > windows:
+        raise UserError(
+            f"train.batch_size is {batch_size}, but the training part of {name} has {windows} windows; "
+            f"make the batch smaller or data.split.train larger"
+        )
+
+
+def open_dataset(path: str | Path | Sequence[str], config: DataConfig, exclude: Sequence[int] = ()) -> FieldSource:
     """The files of a path, folder or pattern with the description, window and resampling of the configuration."""
+    if config.preset is not None:
+        check_preset(config.preset, path, config.axes)
     layouts = describe_all(path, **statement(config))
     named = path if isinstance(path, str | Path) else ", ".join(path)
     if not layouts[0].outputs:
@@ -146,14 +274,46 @@ def open_dataset(path: str | Path | Sequence[str], config: DataConfig, exclude: 
         raise UserError(
             f"data.time_step is {config.time_step}, but no channel of {named} has a time axis; leave it out"
         )
-    return FieldDataset(
+    dataset = FieldDataset(
         layouts,
-        window=Window(**config.window.model_dump()),
+        window=_window(config, layouts),
         resample=resampling(config.model_dump()),
         exclude=exclude,
         memory=config.memory,
         condition=config.condition,
     )
+    return aligned(dataset, config)
+
+
+def aligned(dataset: FieldDataset, config: DataConfig) -> FieldSource:
+    """The data set in the channels of the configuration: with filled ones, masks and a lead time, where it has some."""
+    if not config.fill and not config.mask and config.lead_time is None:
+        return dataset
+    meta = dataset.meta
+    given = set(meta.condition)
+    own = {
+        "inputs": [channel.name for channel in meta.inputs],
+        "outputs": [channel.name for channel in meta.outputs],
+        "constants": [channel.name for channel in meta.constants if channel.name not in given],
+    }
+    names = {kind: own[kind] if getattr(config, kind) is None else getattr(config, kind) for kind in own}
+    return AlignedDataset(dataset, **names, fill=config.fill, mask=config.mask, lead_time=config.lead_time)
+
+
+def _window(config: DataConfig, layouts: Sequence[FileLayout]) -> Window | Pairs:
+    """The pattern of frames that the configuration asks for."""
+    if config.pairs is None:
+        return Window(**config.window.model_dump())
+    return pairs_of(config.pairs.model_dump(), layouts)
+
+
+def pairs_of(wanted: Mapping[str, Any], layouts: Sequence[FileLayout]) -> Pairs:
+    """The pairs that the keys of ``data.pairs`` mean in files."""
+    frames, last, leads = (wanted[key] for key in ("frames", "last", "leads"))
+    if frames is None:
+        last = int(min(layout.frames.min() for layout in layouts)) - 1 if last is None else last
+        frames = range(wanted["first"], last + 1, wanted["every"])
+    return Pairs(tuple(frames), wanted["identity"], None if leads is None else tuple(leads))
 
 
 def resampling(data: Mapping[str, Any]) -> Resample:
@@ -163,7 +323,7 @@ def resampling(data: Mapping[str, Any]) -> Resample:
 
 def _share_out(config: DataConfig, samples: int) -> Split:
     if config.split.preset is not None:
-        return preset_split(config.split.preset, samples)
+        return preset_split(config.split.preset, samples, config.split.train)
     return split(
         samples,
         train=config.split.train,
@@ -190,7 +350,7 @@ def _test_share(config: DataConfig) -> int | float | None:
     return config.split.test
 
 
-def _held_out(path: str | Sequence[str], config: DataConfig, train: FieldDataset, key: str) -> HeldOut:
+def _held_out(path: str | Sequence[str], config: DataConfig, train: FieldSource, key: str) -> HeldOut:
     dataset = open_dataset(path, config)
     named = path if isinstance(path, str) else ", ".join(path)
     for kind in ("inputs", "constants", "outputs", "boundary"):

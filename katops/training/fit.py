@@ -1,7 +1,6 @@
 """Train an operator on prepared data and leave the best one as a model file."""
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,26 +8,27 @@ import lightning
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor, nn
+from torch import nn
 
 from katops.bundle import Bundle, load, save
-from katops.config import Component, RunConfig
-from katops.data.dataset import FieldDataset
+from katops.config import DataConfig, RunConfig
 from katops.data.loader import batch_loader
-from katops.data.normalize import Fit
+from katops.data.normalize import Fit, Normalizer
+from katops.data.order import Mixing
 from katops.errors import UserError
 from katops.fields import FieldMeta
 from katops.files import write_text
 from katops.models.build import build_model
-from katops.models.options import resolve_options
 from katops.predictors import FieldPredictor
 from katops.predictors.dirichlet import dirichlet_sources
 from katops.predictors.rollout import check_channels, check_gap
-from katops.registry import METRICS, MODELS
-from katops.training.data import RunData, statement
+from katops.registry import MODELS
+from katops.training.data import FieldSource, RunData, statement
 from katops.training.directory import CONFIG_FILE
+from katops.training.initial import start_from
 from katops.training.loop import Course, check_device
-from katops.training.optim import check_schedule, steps_per_epoch, total_steps
+from katops.training.losses import build_loss
+from katops.training.optim import check_rates, check_schedule, steps_per_epoch, total_steps
 from katops.training.resume import check_same_run
 from katops.training.task import MONITOR, OperatorTask
 
@@ -42,7 +42,7 @@ def check_run(config: RunConfig, meta: FieldMeta) -> None:
         UserError: a name or an option does not exist or does not fit the fields, the device is not there, a value on
             the Dirichlet sides cannot be enforced, or the report is to compare lead times of a model without any.
     """
-    build_loss(config.train.loss)
+    build_loss(config.train.loss, Normalizer(meta), meta)
     check_schedule(config.train)
     check_device(config.train)
     dirichlet_sources(config.data.dirichlet_values, meta)
@@ -50,6 +50,7 @@ def check_run(config: RunConfig, meta: FieldMeta) -> None:
         check_channels(meta)
     with torch.device("meta"):
         model = _build(config, meta)
+    check_rates(model, config.train)
     if config.report.semigroup and not getattr(model, "takes_time", False):
         raise UserError(
             f"report.semigroup compares steps of different lengths, but {config.model.name!r} does not take the lead "
@@ -77,25 +78,16 @@ def build_predictor(config: RunConfig, data: RunData, fit: Fit) -> FieldPredicto
     """
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     model = _build(config, data.meta, data.dataset.space)
-    predictor = FieldPredictor(model, fit.normalizer, data.meta, config.data.dirichlet_values)
+    normalizer = fit.normalizer
+    normalizer.state(config.data.statistics)
+    scale = config.data.time_scale or data.longest_lead
+    if scale:
+        normalizer.time_scale.fill_(scale)
+    predictor = FieldPredictor(model, normalizer, data.meta, config.data.dirichlet_values)
     sample = data.dataset.read(data.train_windows[:1])
     with torch.no_grad():
         predictor.eval()(sample.x, sample.time, sample.constants)
     return predictor.train()
-
-
-def build_loss(component: Component) -> Callable[[Tensor, Tensor], Tensor]:
-    """The registered metric named by ``train.loss`` with its options.
-
-    Raises:
-        UserError: the name or an option is unknown.
-    """
-    metric = METRICS[component.name].factory
-    internal = ("prediction", "target", "n_axes")
-    for option in internal:
-        if option in component.options:
-            raise UserError(f"train.loss: {option!r} of {component.name!r} is set by katops; leave it out")
-    return functools.partial(metric, **resolve_options(component.options, metric, f"train.loss {component.name!r}"))
 
 
 def train_model(
@@ -118,19 +110,25 @@ def train_model(
     """
     directory = config.directory
     predictor = build_predictor(config, data, fit)
+    initial = start_from(config, predictor)
+    if initial is not None:
+        console.print(initial, markup=False, highlight=False, soft_wrap=True)
     course = Course(directory, config.train, MONITOR, console, progress)
     saved = None
     if resume and course.last.is_file():
         check_same_run(config, directory)
-        saved = course.saved(data.fingerprint, f"{config.data.file} is not the file")
+        saved = course.saved(data.fingerprint, f"{config.data.name} is not the file")
     write_text(directory / CONFIG_FILE, config.to_yaml())
-    windows = len(rollouts.train_windows)
+    batches = _loader(config, rollouts.dataset, rollouts.train_windows, shuffle=True, mixing=rollouts.mixing)
+    windows = len(batches.sampler)
     steps = total_steps(config.train, windows), steps_per_epoch(config.train, windows)
-    task = OperatorTask(predictor, build_loss(config.train.loss), config.train, steps, data.fingerprint)
+    loss = build_loss(config.train.loss, predictor.normalizer, predictor.meta)
+    task = OperatorTask(predictor, loss, config.train, steps, data.fingerprint)
     held_out = data.validation
     validation = None if held_out is None else _loader(config, held_out.dataset, held_out.windows, shuffle=False)
-    batches = _loader(config, rollouts.dataset, rollouts.train_windows, shuffle=True)
     training = course.run(task, "predictor", batches, validation, saved)
+    if initial is not None:
+        training["initial"] = initial
     header = {"training": training, "data": _data_header(config, data)}
     save(directory, predictor, mean_target=fit.target_mean, **header)
     return load(directory)
@@ -150,37 +148,51 @@ def rollout_data(config: RunConfig, data: RunData) -> RunData:
     return data.of_rollouts(replace(window, n_out=steps * window.n_out))
 
 
-def _loader(config: RunConfig, dataset: FieldDataset, windows: np.ndarray, *, shuffle: bool) -> Any:
+def _loader(
+    config: RunConfig, dataset: FieldSource, windows: np.ndarray, *, shuffle: bool, mixing: Mixing | None = None
+) -> Any:
     return batch_loader(
         dataset,
         windows,
         batch_size=config.train.batch_size,
         shuffle=shuffle,
         seed=config.seed,
+        mixing=mixing,
         workers=config.data.workers,
     )
 
 
 def _data_header(config: RunConfig, data: RunData) -> dict[str, Any]:
     """What a later evaluation needs to read a file in the same way and to leave the training samples out."""
-    return {
-        "file": config.data.file,
+    header = {
+        "file": config.data.name,
         "fingerprint": data.fingerprint,
         "samples": data.dataset.n_samples,
         "plugins": list(config.plugins),
         "space": list(data.dataset.space),
-        "statement": statement(config.data),
-        "window": config.data.window.model_dump(),
-        "subsample": config.data.subsample,
-        "subsample_method": config.data.subsample_method,
-        "crop": config.data.crop,
-        "exclude": list(config.data.exclude),
-        "condition": list(config.data.condition),
-        "split": {
-            "train": len(data.split.train),
-            "validation": len(data.split.validation),
-            "test": len(data.split.test),
-            "seed": config.data.split.seed,
-            "preset": config.data.split.preset,
-        },
+        "split": {name: len(getattr(data.split, name)) for name in ("train", "validation", "test")}
+        | {"seed": config.data.split.seed, "preset": config.data.split.preset},
+        **_reading(config.data),
+    }
+    if data.parts:
+        parts = zip(config.data.mix, data.parts, strict=True)
+        header["mix"] = [_data_header(config.model_copy(update={"data": entry}), part) for entry, part in parts]
+    return header
+
+
+def _reading(data: DataConfig) -> dict[str, Any]:
+    """How the files are read."""
+    return {
+        "statement": statement(data),
+        "window": data.window.model_dump(),
+        "pairs": None if data.pairs is None else data.pairs.model_dump(),
+        "subsample": data.subsample,
+        "subsample_method": data.subsample_method,
+        "crop": data.crop,
+        "exclude": list(data.exclude),
+        "condition": list(data.condition),
+        "channels": {kind: getattr(data, kind) for kind in ("inputs", "outputs", "constants")},
+        "fill": dict(data.fill),
+        "mask": dict(data.mask),
+        "lead_time": data.lead_time,
     }

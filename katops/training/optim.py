@@ -2,34 +2,79 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR, StepLR
 
 from katops.config import TrainConfig
-from katops.errors import UserError
+from katops.errors import UserError, did_you_mean
 from katops.models.options import resolve_options
 
+ROLES = ("channels", "norms", "rest")
+"""What ``train.rates`` may name; a model says in ``parameter_roles()`` which of its parameters have the first two."""
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights with decay, vectors and scalars (biases, norms) without.
+
+def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Parameters with their learning rates: weights with decay; vectors, scalars and norms without.
 
     Decay pulls a bias or a norm's gain towards a value that means nothing for them; leaving them out is the usual
-    practice (Loshchilov & Hutter, arXiv 1711.05101, as applied by timm).
+    practice (Loshchilov & Hutter, arXiv 1711.05101, as applied by timm). What a model names in ``no_weight_decay()`` is
+    spared too. Parameters whose rate is 0 are left as they are.
+
+    Raises:
+        UserError: see :func:`check_rates`.
     """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+    check_rates(model, config)
+    spared = set(model.no_weight_decay()) if hasattr(model, "no_weight_decay") else set()
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    roles = _roles(model)
+    for name, parameter in model.named_parameters():
+        rate = config.rates.get(roles[name], config.learning_rate)
+        parameter.requires_grad_(parameter.requires_grad and rate > 0)
+        if not parameter.requires_grad:
+            continue
+        decays = parameter.ndim > 1 and name not in spared and roles[name] != "norms"
+        groups.setdefault((rate, config.weight_decay if decays else 0.0), []).append(parameter)
+    return [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()]
+
+
+def check_rates(model: nn.Module, config: TrainConfig) -> None:
+    """Whether ``train.rates`` names parts that the model has.
+
+    Raises:
+        UserError: a part is unknown, the model does not tell its parameters apart, all rates are 0, or the optimiser
+            has one group.
+    """
+    for role in config.rates:
+        if role not in ROLES:
+            raise UserError(
+                f"unknown part {role!r} in train.rates{did_you_mean(role, ROLES)} Allowed: {', '.join(ROLES)}."
+            )
+    there = set(_roles(model).values())
+    missing = [role for role in config.rates if role not in there]
+    if missing:
+        raise UserError(
+            f"train.rates names {', '.join(missing)}, but this model does not tell which of its parameters these are; "
+            f"it has {', '.join(sorted(there))}"
+        )
+    if config.rates and all(config.rates.get(role) == 0 for role in there):
+        raise UserError("train.rates are 0 for every part of the model, so there is nothing to train")
+    if config.rates and config.optimizer == "adam":
+        raise UserError("train.rates need train.optimizer adamw")
+
+
+def _roles(model: nn.Module) -> dict[str, str]:
+    """{parameter: part}."""
+    told: Mapping[str, Any] = model.parameter_roles() if hasattr(model, "parameter_roles") else {}
+    parts = {name: role for role, names in told.items() for name in names}
+    return {name: parts.get(name, "rest") for name, _ in model.named_parameters()}
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
-    """The configured optimiser with its learning rate and decay.
+    """The configured optimiser with its learning rates and decay.
 
     ``adamw`` (arXiv 1711.05101) decays weights apart from the gradient, see :func:`parameter_groups`; ``adam`` (arXiv
     1412.6980) adds the decay of every parameter to its gradient, as the published operator codes do.
@@ -37,7 +82,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
     if config.optimizer == "adam":
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         return Adam(trainable, lr=config.learning_rate, weight_decay=config.weight_decay)
-    return AdamW(parameter_groups(model, config.weight_decay), lr=config.learning_rate)
+    return AdamW(parameter_groups(model, config), lr=config.learning_rate)
 
 
 def one_cycle(
@@ -67,9 +112,20 @@ def one_cycle(
     )
 
 
-def cosine(optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LRScheduler:
-    """Anneals to zero along half a cosine (arXiv 1608.03983)."""
-    return CosineAnnealingLR(optimizer, T_max=total_steps)
+def cosine(optimizer: Optimizer, total_steps: int, steps_per_epoch: int, *, warmup_epochs: float = 0.0) -> LRScheduler:
+    """Rises linearly for ``warmup_epochs``, then anneals to zero along half a cosine (arXiv 1608.03983)."""
+    rising = round(warmup_epochs * steps_per_epoch)
+    if warmup_epochs < 0 or (rising and rising >= total_steps):
+        raise UserError(
+            f"train.schedule cosine: warmup_epochs is {warmup_epochs:g}, but there are "
+            f"{total_steps / steps_per_epoch:g} epochs in all; it may be anything from 0 to less than that"
+        )
+    falling = CosineAnnealingLR(optimizer, T_max=total_steps - rising)
+    if not rising:
+        return falling
+    # The first step has a rate above zero already, the step after the rise the full one.
+    warmup = LinearLR(optimizer, start_factor=1 / (rising + 1), total_iters=rising)
+    return SequentialLR(optimizer, [warmup, falling], milestones=[rising])
 
 
 def step(
@@ -112,7 +168,7 @@ def check_schedule(config: TrainConfig) -> None:
     Raises:
         UserError: see :func:`build_schedule`.
     """
-    build_schedule(AdamW(nn.Linear(1, 1).parameters(), lr=config.learning_rate), config, 2, 1)
+    build_schedule(AdamW(nn.Linear(1, 1).parameters(), lr=config.learning_rate), config, config.epochs * 1000, 1000)
 
 
 def _schedule(config: TrainConfig) -> Callable[..., LRScheduler | None]:

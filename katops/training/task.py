@@ -1,6 +1,6 @@
 """One training step and one validation step, as a LightningModule."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import lightning
@@ -13,6 +13,7 @@ from katops.metrics import relative_l2
 from katops.predictors import FieldPredictor
 from katops.predictors.rollout import following, unroll
 from katops.training.callbacks import Monitor
+from katops.training.losses import Loss, without_masked
 from katops.training.optim import build_optimizer, build_schedule
 
 MONITOR = Monitor("validation_relative_l2", "min", "validation error {:.4g}")
@@ -21,16 +22,15 @@ MONITOR = Monitor("validation_relative_l2", "min", "validation error {:.4g}")
 class OperatorTask(lightning.LightningModule):
     """Learn an operator from pairs of fields.
 
-    The loss compares fields that are divided by the training standard deviation of each output channel but not shifted:
-    for one channel that is the relative error in physical units, for several no channel drowns the others. The
-    validation metric is the mean over samples of the relative L2 error in physical units, of one call.
+    The validation metric is the mean over samples of the relative L2 error of one call in physical units, where nothing
+    is masked.
 
     With ``train.rollout`` a training window holds the targets of several calls, see
     :class:`katops.config.operators.RolloutTrainingConfig`.
 
     Args:
         predictor: normaliser and model.
-        loss: maps (prediction, target), each (batch, channel, \\*space), to one value per sample.
+        loss: see :mod:`katops.training.losses`.
         config: the ``train`` section.
         steps: optimiser steps of the whole training and of one epoch, for the schedule.
         fingerprint: of the training data; kept in checkpoints, so that a run is never continued on other data.
@@ -39,7 +39,7 @@ class OperatorTask(lightning.LightningModule):
     def __init__(
         self,
         predictor: FieldPredictor,
-        loss: Callable[[Tensor, Tensor], Tensor],
+        loss: Loss,
         config: TrainConfig,
         steps: tuple[int, int],
         fingerprint: str,
@@ -57,14 +57,10 @@ class OperatorTask(lightning.LightningModule):
 
     def training_step(self, batch: FieldSample, batch_index: int) -> Tensor:
         """Mean loss of one batch."""
-        losses = [self._loss(y, target) for y, target in self._predictions(batch)]
+        losses = [self.loss(y, target, batch.mask) for y, target in self._predictions(batch)]
         loss = torch.stack(losses).mean()
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.x))
         return loss
-
-    def _loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        scale = self.predictor.normalizer.output_scale.view(-1, *(1,) * len(self.predictor.meta.axes))
-        return self.loss((prediction / scale).flatten(1, 2), (target / scale).flatten(1, 2)).mean()
 
     def _predictions(self, batch: FieldSample) -> Iterator[tuple[Tensor, Tensor]]:
         """(prediction, target) of the calls whose loss counts: one, or those of a rollout."""
@@ -98,6 +94,7 @@ class OperatorTask(lightning.LightningModule):
     def validation_step(self, batch: FieldSample, batch_index: int) -> None:
         """Relative L2 error in physical units."""
         prediction = self.predictor(batch.x, batch.time, batch.constants)
+        prediction = without_masked(prediction, batch.y, batch.mask)
         error = relative_l2(prediction.flatten(1, 2), batch.y.flatten(1, 2)).mean()
         self.log(MONITOR.name, error, on_epoch=True, prog_bar=True, batch_size=len(batch.x))
 
@@ -111,7 +108,7 @@ class OperatorTask(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser and the schedule, advanced after every step."""
-        optimizer = build_optimizer(self.predictor, self.config)
+        optimizer = build_optimizer(self.predictor.model, self.config)
         schedule = build_schedule(optimizer, self.config, *self.steps)
         if schedule is None:
             return optimizer

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from katops.data.splits import PRESETS, preset_split, split
-from katops.errors import UserError
+from katops.errors import DataWarning, UserError
 
 
 @settings(max_examples=50, deadline=None)
@@ -99,6 +99,7 @@ def test_published_splits_are_those_of_the_papers(name, n, train, validation, te
     assert (_ends(parts.train), _ends(parts.validation), _ends(parts.test)) == (train, validation, test)
 
 
+@pytest.mark.filterwarnings("ignore:.*was published with:katops.errors.DataWarning")
 @pytest.mark.parametrize("name", PRESETS)
 def test_published_splits_are_disjoint_at_their_smallest_and_refuse_less(name):
     least = PRESETS[name][0]
@@ -108,6 +109,45 @@ def test_published_splits_are_disjoint_at_their_smallest_and_refuse_less(name):
     assert len(set(together.tolist())) == len(together)
     with pytest.raises(UserError, match=f"{name!r} needs at least {least} samples, but there are {least - 1}"):
         preset_split(name, least - 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "validation", "test"),
+    [
+        ("NS-PwC", (0, 19639), (19640, 19759), (19760, 19999)),
+        ("NS-SL", (0, 39639), (39640, 39759), (39760, 39999)),
+        ("CE-RM", (0, 1029), (1030, 1129), (1130, 1259)),
+        ("Wave-Gauss", (0, 10211), (10212, 10271), (10272, 10511)),
+        ("ACE", (0, 14699), (14700, 14759), (14760, 14999)),
+        ("SE-AF", (0, 10508), (10509, 10628), (10629, 10868)),
+        ("Helmholtz", (0, 19034), (19035, 19162), (19163, 19674)),
+    ],
+)
+def test_data_sets_of_poseidon_are_split_by_their_own_counts(name, train, validation, test):
+    parts = preset_split(name, test[1] + 1)
+    assert (_ends(parts.train), _ends(parts.validation), _ends(parts.test)) == (train, validation, test)
+
+
+def test_a_partial_download_is_split_by_the_same_counts_from_its_end_with_a_warning():
+    with pytest.warns(DataWarning, match=r"ACE was published with 15000 samples and there are 500: the last 240.*60"):
+        parts = preset_split("ACE", 500)
+    assert (_ends(parts.train), _ends(parts.validation), _ends(parts.test)) == ((0, 199), (200, 259), (260, 499))
+
+
+def test_more_samples_than_were_published_are_refused():
+    with pytest.raises(UserError, match=r"'NS-PwC' is one of 20000 samples, but there are 40000; take another preset"):
+        preset_split("NS-PwC", 40000)
+
+
+def test_the_first_training_samples_of_a_published_split_leave_the_other_parts_as_they_are():
+    few, all_of_them = preset_split("NS-PwC", 20000, 128), preset_split("NS-PwC", 20000)
+    assert _ends(few.train) == (0, 127)
+    assert np.array_equal(few.validation, all_of_them.validation)
+    assert np.array_equal(few.test, all_of_them.test)
+    assert len(preset_split("fno", 1200, 0.5).train) == 500
+    for wrong in (1001, 0):
+        with pytest.raises(UserError, match=f"asks for {wrong} samples, but 1000 are left for training by .* 'fno'"):
+            preset_split("fno", 1200, wrong)
 
 
 def test_an_unknown_published_split_is_refused_with_the_known_ones():

@@ -13,7 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from katops.cli import app
-from katops.config import DataConfig, GenerateConfig, SplitConfig, WindowConfig, parse_config
+from katops.config import DataConfig, GenerateConfig, PairsConfig, SplitConfig, WindowConfig, parse_config
 from katops.data.formats import FORMATS, describe
 from katops.data.windows import Window
 
@@ -110,7 +110,13 @@ def test_what_the_page_says_in_one_line_is_a_valid_configuration(page):
 
 def test_every_key_of_the_data_section_is_in_the_table_with_its_default(page):
     rows = dict(re.findall(r"^\| `([a-z_.]+)` \| [^|]* \| ([^|]*) \| [^|]+ \|$", page, re.MULTILINE))
-    sections = {"": DataConfig, "window.": WindowConfig, "split.": SplitConfig, "generate.": GenerateConfig}
+    sections = {
+        "": DataConfig,
+        "window.": WindowConfig,
+        "pairs.": PairsConfig,
+        "split.": SplitConfig,
+        "generate.": GenerateConfig,
+    }
     kinds = [(prefix, kind.model_fields.items()) for prefix, kind in sections.items()]
     fields = {f"{prefix}{name}": field for prefix, members in kinds for name, field in members}
     assert set(rows) == set(fields) - {"window", "split"}

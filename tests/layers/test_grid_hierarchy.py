@@ -44,7 +44,8 @@ def test_levels_and_smoothing_spell_a_schedule_out():
     assert smoothing_schedule(None, 3, (2, 2), (64, 64), axes) == ((2, 2), (2, 2), (4, 0))
     assert smoothing_schedule(None, None, (1, 0), (16, 16), axes) == ((1, 0), (1, 0), (2, 0))
     assert len(smoothing_schedule(None, None, (1, 0), None, axes)) == 5
-    assert smoothing_schedule([[2, 1], [0, 3]], None, (1, 0), (64, 64), axes) == ((2, 1), (0, 3))
+    assert smoothing_schedule(None, 2, None, None, axes) == ((1, 1), (2, 0))
+    assert smoothing_schedule([[2, 1], [0, 3]], None, None, (64, 64), axes) == ((2, 1), (0, 3))
 
 
 def test_widths_grow_in_proportion_to_the_level():

@@ -66,10 +66,19 @@ def test_grid_smaller_than_the_hierarchy_ends_in_levels_of_one_point():
     assert sizes == [(3, 2), (2, 1), (1, 1), (1, 1)]
 
 
-@pytest.mark.parametrize("boundary", [["periodic", ["dirichlet", "neumann"]], "neumann"])
-def test_gradients_are_right_in_float64(boundary):
-    cycle = MultigridCycle(1, 2, boundary=boundary, schedule=((1, 1), (1, 0)), bias=True, norm_layer=GroupNorm).double()
-    x = torch.randn(1, 1, 4, 5, dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize(
+    ("boundary", "space", "options"),
+    [
+        (["periodic", ["dirichlet", "neumann"]], (4, 5), {"norm_layer": GroupNorm}),
+        ("neumann", (4, 5), {"norm_layer": GroupNorm}),
+        (["periodic"], (6,), {"levels": 3, "cycle": "f", "restrict_residual": True}),
+        (["dirichlet"], (7,), {"levels": 3, "cycle": "w", "interior_nodes": True, "channel_growth": 1.0}),
+        (["periodic", "dirichlet", ["neumann", "dirichlet"]], (2, 3, 3), {"interior_nodes": True}),
+    ],
+)
+def test_gradients_are_right_in_float64(boundary, space, options):
+    cycle = randomised(MultigridCycle(1, 2, boundary=boundary, bias=True, **{"levels": 2, **options}).double())
+    x = torch.randn(1, 1, *space, dtype=torch.float64, requires_grad=True)
     names, parameters = zip(*cycle.named_parameters(), strict=True)
 
     def function(x, *values):
@@ -107,8 +116,28 @@ LINES = {1: (2 / 3, 0.5), 2: (4 / 5, 0.25), 3: (6 / 7, 0.125)}
     ],
 )
 def test_classical_stencils_make_one_v22_cycle_a_multigrid_solver_for_poisson(boundary, sizes):
-    """-Laplace u = f; the factor is below 0.4 on every grid, hence does not grow with it."""
+    """-Laplace u = f."""
     assert max(residual_factors("v", boundary, sizes)) < 0.4
+
+
+@pytest.mark.parametrize(
+    ("boundary", "coarse", "fine"),
+    [
+        *((["periodic"] * n_axes, 32, 256) for n_axes in (1, 2)),
+        (["periodic"] * 3, 16, 32),
+        *((["dirichlet"] * n_axes, 31, 255) for n_axes in (1, 2)),
+        (["dirichlet"] * 3, 15, 31),
+    ],
+)
+def test_solver_for_poisson_is_as_fast_on_a_fine_grid_as_on_a_coarse_one(boundary, coarse, fine):
+    slowest = [max(residual_factors("v", boundary, (size,) * len(boundary))) for size in (coarse, fine)]
+    assert slowest[1] < 1.1 * slowest[0]
+
+
+@pytest.mark.parametrize("side", ["periodic", "dirichlet"])
+def test_slowest_error_of_all_is_reduced_as_well(side):
+    """Three axes have the largest factors, and the first cycles flatter them."""
+    assert max(residual_factors("v", [side] * 3, (15 + (side == "periodic"),) * 3, cycles=16)) < 0.4
 
 
 @pytest.mark.parametrize(("boundary", "size"), [("periodic", 128), ("dirichlet", 127)])
@@ -217,6 +246,7 @@ def test_impossible_schedule_is_refused(schedule, message):
     [
         ({"cycle": "x"}, "unknown cycle 'x'. Allowed: v, w, f."),
         ({"schedule": SCHEDULE, "levels": 4}, "has its own number of levels; leave levels=4 out"),
+        ({"schedule": SCHEDULE, "smoothing": (2, 2)}, r"own smoothing steps; leave smoothing=\(2, 2\) out"),
         ({"levels": 0}, "levels must be at least 1, got 0"),
         ({"smoothing": (1,)}, r"smoothing \(1,\): give \(pre, post\) steps >= 0"),
         ({"smoothing": (0, 1)}, "finest level needs at least one pre-smoothing step"),
@@ -234,6 +264,19 @@ def test_published_layout_that_does_not_fit_the_schedule_is_refused():
         MultigridCycle(1, 1, schedule=SCHEDULE, published_widths=[4])
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"published_widths": [4], "channel_growth": 1.0}, "leave channel_growth and interior_nodes out"),
+        ({"published_widths": [4], "interior_nodes": True}, "leave channel_growth and interior_nodes out"),
+        ({"published_norm_grid": [16, 16], "norm_layer": GroupNorm}, "is a norm for the levels itself"),
+    ],
+)
+def test_options_that_the_published_cycle_does_not_have_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        MultigridCycle(1, 1, levels=2, **options)
+
+
 def randomised(cycle):
     """Transfers that mix channels, too: classical ones would make symmetry tests weaker."""
     for parameter in cycle.parameters():
@@ -241,8 +284,8 @@ def randomised(cycle):
     return cycle
 
 
-def residual_factors(cycle, boundary, sizes, *, interior_nodes=True):
-    """||f - A u|| after one cycle over that before it, for six cycles from u = 0."""
+def residual_factors(cycle, boundary, sizes, *, interior_nodes=True, cycles=6):
+    """||f - A u|| after one cycle over that before it, for each of the cycles from u = 0."""
     layer, laplacian = classical_cycle(cycle, boundary, sizes, interior_nodes=interior_nodes)
     f = torch.randn(1, 1, *sizes, dtype=torch.float64)
     if "dirichlet" not in boundary:
@@ -250,7 +293,7 @@ def residual_factors(cycle, boundary, sizes, *, interior_nodes=True):
     u = torch.zeros_like(f)
     residuals = [f.norm().item()]
     with torch.no_grad():
-        for _ in range(6):
+        for _ in range(cycles):
             u = u + layer(f - laplacian(u))
             residuals.append((f - laplacian(u)).norm().item())
     return [after / before for before, after in itertools.pairwise(residuals)]

@@ -14,6 +14,8 @@ SMALL = {"hidden_channels": 4, "n_layers": 2, "schedule": ((1, 1), (1, 1), (1, 0
 
 def test_periodic_model_commutes_with_shifts_of_its_coarsest_grid_at_48_by_80():
     model = MgNO(2, 1, boundary="periodic", hidden_channels=8, n_layers=3)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
     x = torch.randn(1, 2, 48, 80)
     with torch.no_grad():
         shifted, expected = model(x.roll((16, 32), (2, 3))), model(x).roll((16, 32), (2, 3))
@@ -94,6 +96,11 @@ def test_space_mixer_replaces_the_cycle_and_gets_the_boundary():
     assert seen == [(2, 4, sides), (4, 4, sides)]
     assert not any(isinstance(module, MultigridCycle) for module in model.modules())
     assert model(torch.randn(1, 2, 6, 6)).shape == (1, 1, 6, 6)
+
+
+def test_boundary_of_a_space_mixer_is_that_of_the_model():
+    with pytest.raises(UserError, match="boundary is an option of the model"):
+        build_model("mgno", space_mixer={"name": "multigrid", "boundary": "periodic"})
 
 
 def test_tiny_model_learns_an_operator_that_needs_the_whole_domain():
@@ -189,6 +196,14 @@ def test_published_entry_points_have_the_published_sizes(name, sizes):
     assert model(torch.randn(1, sizes["inputs"], 32, 33)).shape == (1, 1, 32, 33)
     shorter = build_model(name, levels=3)
     assert len(shorter.mixers[-1].schedule) == 3
+
+
+@pytest.mark.parametrize(("name", "sizes"), PUBLISHED.items())
+def test_published_entry_points_take_other_smoothing_steps_and_another_mixer(name, sizes):
+    schedule = build_model(name, smoothing=[2, 1]).mixers[-1].schedule
+    assert schedule == (*((2, 1),) * (sizes["levels"] - 1), (3, 0))
+    other = build_model(name, space_mixer={"name": "multigrid", "levels": 2})
+    assert len(other.mixers[-1].schedule) == 2
 
 
 def test_published_darcy_net_has_the_parameters_of_the_paper_but_for_the_prolongations():

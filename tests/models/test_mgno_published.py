@@ -91,6 +91,21 @@ def test_changes_replace_what_the_configuration_says(golden):
     assert not torch.allclose(changed(tensors["input"]), tensors["output"], rtol=1e-2)
 
 
+@pytest.mark.parametrize("padding", [{}, {"padding_mode": "zeros"}])
+def test_published_periodic_net_is_periodic_whatever_its_configuration_says(golden, padding):
+    """The published class hands "circular" to its convolutions and leaves its own argument unused."""
+    tensors, state, config = golden("periodic")
+    del config["padding_mode"]
+    model = from_published(state, config | padding)
+    torch.testing.assert_close(model(tensors["input"]), tensors["output"], rtol=1e-4, atol=1e-5)
+
+
+def test_normaliser_among_the_weights_is_named(golden):
+    _, state, config = golden("dirichlet")
+    with pytest.raises(UserError, match=r"drop the entries normalizer\.mean and normalizer\.std"):
+        from_published({**state, "normalizer.mean": torch.zeros(32, 32)}, config)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

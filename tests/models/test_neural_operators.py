@@ -123,6 +123,20 @@ def test_width_of_zero_is_refused(name):
         build_model(name, **{**SMALL[name], "hidden_channels": 0})
 
 
+@every_model
+@pytest.mark.parametrize("spatial_dims", [-1, 0, 4])
+def test_other_numbers_of_axes_are_refused(name, spatial_dims):
+    with pytest.raises(UserError, match=f"spatial_dims must be 1, 2 or 3, got {spatial_dims}"):
+        build_model(name, spatial_dims=spatial_dims, **SMALL[name])
+
+
+@spectral
+@pytest.mark.parametrize("margin", [-0.1, float("nan"), float("inf")])
+def test_margin_that_is_no_fraction_is_refused(name, margin):
+    with pytest.raises(UserError, match="margin must be a finite number of at least 0"):
+        build_model(name, margin=margin, **SMALL[name])
+
+
 def test_rank_beyond_one_is_refused():
     with pytest.raises(UserError, match=r"rank must be above 0 and at most 1, got 1\.5"):
         build_model("tfno", rank=1.5)

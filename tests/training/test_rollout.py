@@ -24,6 +24,7 @@ from katops.predictors import FieldPredictor
 from katops.predictors.rollout import Rollout, rollout_window, unroll
 from katops.report import write_report
 from katops.report.tables import useful_frames, warnings_about
+from katops.training.losses import MetricLoss
 from katops.training.task import OperatorTask
 
 PERIODIC = Axis("x", "periodic_nodes", boundary=("periodic", "periodic"))
@@ -106,7 +107,8 @@ def test_a_window_with_a_gap_is_refused():
 
 def task(meta, **rollout):
     config = TrainConfig.model_validate({"rollout": rollout})
-    made = OperatorTask(predictor(meta), relative_l2, config, (10, 5), "")
+    model = predictor(meta)
+    made = OperatorTask(model, MetricLoss(relative_l2, model.normalizer), config, (10, 5), "")
     made.log = lambda *arguments, **options: None
     return made
 

@@ -17,9 +17,8 @@ from katops.data.layout import ChannelArray, FileLayout, Statement, check_array
 from katops.data.storage import StoredArray, StoredTree
 from katops.errors import UserError
 from katops.fields import Axis, Channel
+from katops.pdegym import CITATION, LICENCE, SETS
 
-LICENCE = "CC-BY-NC-4.0"
-CITATION = "Herde et al., Poseidon: Efficient Foundation Models for PDEs, NeurIPS 2024, arXiv:2405.19101"
 _SPACE = ("x", "y")
 _VELOCITY = vector("velocity", _SPACE)
 _FLUID = (Channel("density"), *_VELOCITY, Channel("pressure"))
@@ -79,6 +78,12 @@ def describe(tree: StoredTree, statement: Statement) -> FileLayout:
     return {"airfoil": _airfoil, "poisson": _poisson, "helmholtz": _helmholtz}[kind](tree, statement)
 
 
+def kind_of(tree: StoredTree) -> str | None:
+    """What a file of PDEgym holds, as :attr:`katops.pdegym.PublishedSet.kind` spells it; ``None`` for other files."""
+    kind = _kind(tree) if recognise(tree) else None
+    return kind.name if isinstance(kind, _Problem) else f"pdegym_{kind}" if kind else None
+
+
 def _kind(tree: StoredTree) -> _Problem | str | None:
     arrays = {name: array for name, array in variables(tree).items() if array.is_real}
     ranks = {name: len(array.shape) for name, array in arrays.items()}
@@ -129,7 +134,7 @@ def _trajectories(tree: StoredTree, statement: Statement, problem: _Problem) -> 
     if problem.channels == _VELOCITY and axes != _SWAPPED:
         draft.notes.append(
             f"Poseidon's own reader takes the last two axes of NS-SL, whose files look like this one, for (y, x); "
-            f"state data.axes: [{', '.join(_SWAPPED)}] to do the same"
+            f"state data.preset: NS-SL or data.axes: [{', '.join(_SWAPPED)}] to do the same"
         )
     # Axes that were used up here are not compared again.
     return finish(tree, replace(statement, axes=None) if axes == _SWAPPED else statement, draft)
@@ -192,6 +197,7 @@ def _helmholtz(tree: StoredTree, statement: Statement) -> FileLayout:
 
 
 def _draft(name: str, channels: list[ChannelArray], boundary: str, space: tuple[int, ...], frames: np.ndarray) -> Draft:
+    fitting = [entry.name for entry in SETS.values() if entry.kind == name]
     return Draft(
         format="pdegym",
         name=name,
@@ -202,7 +208,8 @@ def _draft(name: str, channels: list[ChannelArray], boundary: str, space: tuple[
         constants=(),
         notes=[
             f"taken for {name} of Poseidon by its arrays alone: cell centres of the unit square, boundary {boundary}; "
-            f"state data.format: plain and describe the arrays if this file is another one"
+            f"state data.format: plain and describe the arrays if this file is another one",
+            f"data.preset: NAME says the rest, where NAME is one of {', '.join(fitting)}",
         ],
         licence=LICENCE,
         citation=CITATION,

@@ -48,6 +48,13 @@ def cached_fit(
         UserError: see :func:`katops.data.normalize.fit_normalizer`.
     """
     check_kind(kind)
+    return fit_of(dataset, indices, cached_statistics(dataset, indices, progress), kind)
+
+
+def cached_statistics(
+    dataset: FieldDataset, indices: Sequence[int] | np.ndarray, progress: Progress | None = None
+) -> FieldStatistics:
+    """As :func:`katops.data.statistics.fields.field_statistics`, read once and kept; see :func:`cached_fit`."""
     store, key = StatisticsStore(dataset.layouts), _key("statistics", dataset, indices)
     statistics = _known_statistics(store, key, dataset)
     if statistics is None:
@@ -58,7 +65,7 @@ def cached_fit(
         store.add(key, {**about, **values}, statistics.target_mean)
     elif progress is not None:
         progress(statistics.count, statistics.count)
-    return fit_of(dataset, indices, statistics, kind)
+    return statistics
 
 
 def check_values(dataset: FieldDataset, indices: Sequence[int] | np.ndarray, progress: Progress | None = None) -> None:

@@ -40,9 +40,9 @@ class FrameList:
 
 @dataclass(frozen=True)
 class Pattern:
-    """Frames ``start + offset + every * [0, steps)`` of a window."""
+    """Frames ``starts + every * [0, steps)`` of the windows; ``starts`` is (windows,)."""
 
-    offset: int
+    starts: np.ndarray
     steps: int
     every: int = 1
 
@@ -56,14 +56,14 @@ class TouchedFrames:
     """
 
     def __init__(self, dataset: FieldDataset, indices: Sequence[int] | np.ndarray) -> None:
-        self.files, self.samples, self.starts = dataset.locate(np.sort(np.asarray(indices, dtype=np.int64)))
+        places = dataset.places(np.sort(np.asarray(indices, dtype=np.int64)))
+        self.files, self.samples = places.files, places.samples
         window = dataset.window
-        self.inputs = Pattern(0, window.n_in, window.every)
-        # The output of a steady problem belongs to the same moment as its input.
-        self.outputs = Pattern(window.target_offset if dataset.layout.time_dependent else 0, window.n_out, window.every)
+        self.inputs = Pattern(places.starts, window.n_in, window.every)
+        self.outputs = Pattern(places.targets, window.n_out, window.every)
 
     def __len__(self) -> int:
-        return len(self.starts)
+        return len(self.files)
 
     def blocks(self) -> Iterator[slice]:
         """Ranges of windows that hold whole trajectories, as many as can be sorted out at once."""
@@ -78,21 +78,23 @@ class TouchedFrames:
 
     def frames(self, block: slice, *patterns: Pattern) -> FrameList:
         """The frames that the windows of a block have in one of the patterns."""
-        return self._frames(block, self.starts[block], patterns)
+        return self._frames(block, patterns)
 
     def first_frames(self, block: slice) -> FrameList:
         """Every sample of a block once, counted as often as it has windows; where constants are read."""
-        return self._frames(block, np.zeros_like(self.starts[block]), (Pattern(0, 1),))
+        return self._frames(block, (Pattern(np.zeros_like(self.files), 1),))
 
-    def _frames(self, block: slice, starts: np.ndarray, patterns: Sequence[Pattern]) -> FrameList:
+    def _frames(self, block: slice, patterns: Sequence[Pattern]) -> FrameList:
         files, samples = self.files[block], self.samples[block]
         new = _changes(files, samples)
         heads, trajectory = np.flatnonzero(new), np.cumsum(new) - 1
-        reach = max(pattern.offset + pattern.every * (pattern.steps - 1) for pattern in patterns)
+        last = max(int(pattern.starts[block].max()) + pattern.every * (pattern.steps - 1) for pattern in patterns)
         # So far apart that a distance of frames never leads into another trajectory.
-        spread = 2 * (int(starts.max()) + reach) + 2
-        bases = (trajectory * spread + starts)[:, None]
-        wanted = [bases + pattern.offset + pattern.every * np.arange(pattern.steps) for pattern in patterns]
+        spread = 2 * last + 2
+        wanted = [
+            (trajectory * spread + pattern.starts[block])[:, None] + pattern.every * np.arange(pattern.steps)
+            for pattern in patterns
+        ]
         keys = np.unique(np.concatenate([entry.ravel() for entry in wanted]))
         owner = heads[keys // spread]
         counts = tuple(_counts(keys, entry) for entry in wanted)

@@ -10,6 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
+from katops.pdegym import find_set
+
 PLANE, VOLUME = (12, 20), (6, 8, 10)
 
 
@@ -260,3 +262,33 @@ def read_all() -> Callable[..., list[np.ndarray]]:
         return found
 
     return read
+
+
+@pytest.fixture
+def write_set(tmp_path: Path, write_pdegym: Callable[..., Path]) -> Callable[..., tuple[Path, dict[str, np.ndarray]]]:
+    """``path, arrays = write_set("CE-RP")``: a file in the layout of a set of PDEgym with few samples on a small grid.
+
+    Every array holds other numbers: fields of size 1, a positive speed, an airfoil of 0 and 1.
+    """
+
+    def write(name: str, samples: int = 3, space: tuple[int, int] = PLANE) -> tuple[Path, dict[str, np.ndarray]]:
+        entry = find_set(name)
+        rng = np.random.default_rng(len(name))
+        if entry.kind == "pdegym_helmholtz":
+            numbers = {"a": rng.normal(1, 1, (samples, *space)), "u": rng.normal(size=(samples, *space))}
+            numbers["bc"] = rng.normal(size=samples)
+            path = tmp_path / entry.file
+            with h5py.File(path, "w") as file:
+                for sample in range(samples):
+                    for key, values in numbers.items():
+                        file[f"Sample_{sample}/{key}"] = values[sample]
+            return path, numbers
+        arrays = {}
+        for key, shape in entry.variables.items():
+            values = rng.normal(size=(samples, *shape[1:-2], *space))
+            arrays[key] = (values if key != "c" else 3000 + 500 * values).astype(np.float32)
+        if entry.kind == "pdegym_airfoil":
+            arrays["solution"][:, 0] = arrays["solution"][:, 0] > 0.5
+        return write_pdegym(entry.file, **arrays), arrays
+
+    return write

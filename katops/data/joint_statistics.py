@@ -1,0 +1,89 @@
+"""Statistics of several data sets that are learned together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from katops.data.aligned import AlignedDataset
+from katops.data.dataset import FieldDataset
+from katops.data.statistics.fields import FieldStatistics
+from katops.data.statistics.moments import ChannelStatistics
+from katops.fields import FieldMeta
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one data set contributes.
+
+    Attributes:
+        dataset: whose channels.
+        statistics: of what is read from its files.
+        weight: how often each of its windows is drawn.
+    """
+
+    dataset: FieldDataset | AlignedDataset
+    statistics: FieldStatistics
+    weight: float = 1.0
+
+
+def joint_statistics(shares: Sequence[Share], meta: FieldMeta) -> FieldStatistics:
+    """Statistics of every channel of ``meta`` over all windows, each counted as often as it is drawn.
+
+    With the counts n_d (windows times weight), means m_d and deviations s_d of the data sets d:
+
+        m = sum n_d m_d / sum n_d,      s^2 = sum n_d (s_d^2 + (m_d - m)^2) / sum n_d.
+
+    A channel that a data set does not have counts with the values it is filled with, unless it is masked there: then
+    nothing is known of it, and the other data sets decide.
+    """
+    sides = {kind: [channel.name for channel in getattr(meta, kind)] for kind in ("inputs", "outputs", "constants")}
+    rows = {kind: tuple(_joint(shares, kind, name) for name in names) for kind, names in sides.items()}
+    means = [_target_mean(share, sides["outputs"], meta.steps_out) for share in shares]
+    counts = np.array([share.weight * share.statistics.count for share in shares])
+    target_mean = sum(count * mean for count, mean in zip(counts, means, strict=True)) / counts.sum()
+    return FieldStatistics(**rows, target_mean=target_mean, count=sum(share.statistics.count for share in shares))
+
+
+def _joint(shares: Sequence[Share], kind: str, name: str) -> ChannelStatistics:
+    known = [(share.weight * share.statistics.count, _of_channel(share, kind, name)) for share in shares]
+    told = [entry for entry, share in zip(known, shares, strict=True) if not _unknown(share, name)] or known
+    counts = np.array([count for count, _ in told])
+    means, stds = (np.array([getattr(row, key) for _, row in told]) for key in ("mean", "std"))
+    mean = float((counts * means).sum() / counts.sum())
+    variance = float((counts * (stds**2 + (means - mean) ** 2)).sum() / counts.sum())
+    return ChannelStatistics(
+        name,
+        sum(row.count for _, row in told),
+        mean,
+        variance**0.5,
+        min(row.minimum for _, row in told),
+        max(row.maximum for _, row in told),
+    )
+
+
+def _unknown(share: Share, name: str) -> bool:
+    """Whether a channel is filled and masked everywhere, so that its values mean nothing."""
+    dataset = share.dataset
+    return isinstance(dataset, AlignedDataset) and name in dataset.fill and dataset.mask.get(name, "") is None
+
+
+def _of_channel(share: Share, kind: str, name: str) -> ChannelStatistics:
+    found = next((row for row in getattr(share.statistics, kind) if row.name == name), None)
+    if found is not None:
+        return found
+    values = np.asarray(share.dataset.fill[name], dtype=np.float64)
+    numbers = (float(values.mean()), float(values.std()), float(values.min()), float(values.max()))
+    return ChannelStatistics(name, share.statistics.count * int(np.prod(share.dataset.space)), *numbers)
+
+
+def _target_mean(share: Share, outputs: Sequence[str], steps: int) -> np.ndarray:
+    """(steps_out, output channels of the mixture, \\*space)."""
+    stored = [row.name for row in share.statistics.outputs]
+    mean = np.empty((steps, len(outputs), *share.dataset.space))
+    for position, name in enumerate(outputs):
+        value = share.statistics.target_mean[:, stored.index(name)] if name in stored else share.dataset.fill[name]
+        mean[:, position] = value
+    return mean

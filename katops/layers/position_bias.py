@@ -1,0 +1,98 @@
+"""Relative positions in a window, and the bias that a small net makes of them (SwinV2, arXiv 2111.09883)."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from katops.layers.windows import Pair
+
+HIDDEN = 512
+HIGHEST = 16.0
+
+
+def relative_coordinates(window: Pair, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    """Where a query lies as seen from a key, (2 rows - 1, 2 columns - 1, 2), last axis (row, column).
+
+        f(r) = sign(z) log2(1 + |z|) / log2(8),   z = 8 r / (w - 1),   r = -(w - 1), ..., w - 1
+
+    An axis with one token has the coordinate 0.
+    """
+    axes = []
+    for length in window:
+        z = 8 * torch.arange(1 - length, length, device=device, dtype=dtype or torch.float32) / max(length - 1, 1)
+        axes.append(z.sign() * z.abs().log1p() / math.log(8))
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+
+
+def spread(table: Tensor, window: Pair) -> Tensor:
+    """From a value per relative position to one per pair of tokens, (h, 2 rows - 1, 2 columns - 1) -> (h, n, n).
+
+    Entry (query, key) is table[row_q - row_k + rows - 1, column_q - column_k + columns - 1]: sliding windows of the
+    table, which need no index and whose gradient is a sum of slices.
+    """
+    rows, columns = window
+    sliding = table.unfold(1, rows, 1).unfold(2, columns, 1).flip(3, 4)
+    return sliding.reshape(table.shape[0], rows * columns, rows * columns)
+
+
+class PositionBias(nn.Sequential):
+    """b(query, key) = 16 sigmoid(W2 relu(W1 c + b1)) for each head, c the relative coordinates; window -> (h, n, n).
+
+    It depends on the parameters alone. Where no gradient of it is wanted, in evaluation mode, the last one is kept
+    until the window or a parameter changes (in place, or for another one; a change through ``.data`` shows after the
+    next pass in training mode). Copies and pickles of the layer do not hold it.
+
+    Args:
+        num_heads: h.
+    """
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__(nn.Linear(2, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, num_heads, bias=False))
+        self._kept: _Kept | None = None
+
+    def forward(self, window: Pair) -> Tensor:
+        """The bias in a window of (rows, columns) tokens, in the precision of the parameters."""
+        if self.training:
+            self._kept = None
+        if self.training or torch.compiler.is_compiling() or not self._is_constant():
+            return self._evaluated(window)
+        if self._kept is None or not self._kept.holds(window, self):
+            self._kept = _Kept(window, self, self._evaluated(window))
+        return self._kept.bias
+
+    def _evaluated(self, window: Pair) -> Tensor:
+        weight = self[0].weight
+        with torch.autocast(weight.device.type, enabled=False):
+            table = super().forward(relative_coordinates(window, weight.device, weight.dtype))
+            return spread(HIGHEST * table.movedim(-1, 0).sigmoid(), window)
+
+    def _is_constant(self) -> bool:
+        wanted = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
+        return not wanted and not any(parameter.is_inference() for parameter in self.parameters())
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        self._kept = None
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": None}
+
+
+class _Kept:
+    """A bias with what it was made of. Parameters are held, not their addresses, which others may get after them."""
+
+    def __init__(self, window: Pair, layer: nn.Module, bias: Tensor) -> None:
+        self.window, self.bias = window, bias
+        self.inference = torch.is_inference_mode_enabled()
+        self.parameters = [(parameter, parameter._version) for parameter in layer.parameters()]
+
+    def holds(self, window: Pair, layer: nn.Module) -> bool:
+        """Whether it is still the one of the layer."""
+        same = all(
+            parameter is kept and parameter._version == version
+            for parameter, (kept, version) in zip(layer.parameters(), self.parameters, strict=True)
+        )
+        return same and self.window == window and self.inference == torch.is_inference_mode_enabled()

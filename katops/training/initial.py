@@ -1,0 +1,126 @@
+"""Where the weights of a training come from: fine-tuning a trained or a published model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from katops.bundle import WithoutHeader, load
+from katops.config import RunConfig
+from katops.errors import UserError
+from katops.fields import FieldMeta
+from katops.models.scot import ScOT, from_published
+from katops.predictors import FieldPredictor
+
+# Of the published Poseidon models, with the normalisation that the published code has for all fluids.
+PUBLISHED_STATISTICS = {
+    "density": (0.80, 0.31),
+    "velocity_x": (0.0, 0.391),
+    "velocity_y": (0.0, 0.356),
+    "pressure": (0.0, 0.185),
+}
+
+
+@dataclass(frozen=True)
+class Initial:
+    """A model to start from.
+
+    Attributes:
+        state: its weights.
+        inputs, outputs: names of its channels, as the net has them.
+        statistics: {channel: (mean, standard deviation)} that its channels were normalised with.
+        time_scale: the lead time that it saw as 1.
+    """
+
+    state: Mapping[str, Tensor]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    statistics: Mapping[str, tuple[float, float]]
+    time_scale: float
+
+
+def start_from(config: RunConfig, predictor: FieldPredictor) -> str | None:
+    """Put the weights of ``train.initial`` into the model; says in words what was taken.
+
+    Channels are matched by name. With ``data.normalizer: initial`` the statistics of known channels and the time scale
+    are taken too, so that a model of the same channels begins as the very function that it was; what the configuration
+    states wins.
+
+    Raises:
+        UserError: there is no such model, it is another architecture, or other channels where only scOT can change
+            them.
+    """
+    source = config.train.initial
+    if source is None:
+        return None
+    initial = _open(source)
+    if config.data.normalizer == "initial":
+        _take_statistics(config, predictor, initial)
+    inputs, outputs = channel_names(predictor.meta)
+    same = (initial.inputs, initial.outputs) == (tuple(inputs), tuple(outputs))
+    if isinstance(predictor.model, ScOT) and not same:
+        from katops.models.scot_channels import adapt
+
+        report = adapt(initial.state, initial.inputs, initial.outputs, predictor.model, inputs, outputs)
+        return f"weights of {source}: {report}"
+    if not same:
+        raise UserError(
+            f"train.initial: {source} maps {', '.join(initial.inputs)} to {', '.join(initial.outputs)}, this run "
+            f"{', '.join(inputs)} to {', '.join(outputs)}; only scOT models can change their channels"
+        )
+    _load(predictor.model, initial.state, source)
+    return f"weights of {source}: all {len(initial.state)} tensors"
+
+
+def channel_names(meta: FieldMeta) -> tuple[list[str], list[str]]:
+    """Names of the channels of the net: frames are folded, "density@0", "density@1" where there are several."""
+
+    def folded(names: Sequence[str], steps: int) -> list[str]:
+        return list(names) if steps == 1 else [f"{name}@{step}" for step in range(steps) for name in names]
+
+    inputs = folded([channel.name for channel in meta.inputs], meta.steps_in)
+    outputs = folded([channel.name for channel in meta.outputs], meta.steps_out)
+    return inputs + [channel.name for channel in meta.constants], outputs
+
+
+def _open(source: str) -> Initial:
+    if (Path(source) / "config.json").is_file():
+        return _published(source)
+    try:
+        bundle = load(source)
+    except WithoutHeader:
+        return _published(source)
+    if not isinstance(bundle.predictor, FieldPredictor):
+        raise UserError(f"train.initial: {source} classifies images; name a model of fields")
+    normalizer = bundle.predictor.normalizer
+    names = channel_names(bundle.meta)
+    return Initial(bundle.model.state_dict(), *map(tuple, names), normalizer.known(), float(normalizer.time_scale))
+
+
+def _published(source: str) -> Initial:
+    model = from_published(source)
+    names = tuple(PUBLISHED_STATISTICS)
+    if (model.in_channels, model.out_channels) != (len(names), len(names)):
+        raise UserError(
+            f"train.initial: {source} has {model.in_channels} input and {model.out_channels} output channels, whose "
+            f"names are not known; published models have {', '.join(names)}"
+        )
+    return Initial(model.state_dict(), names, names, PUBLISHED_STATISTICS, 1.0)
+
+
+def _take_statistics(config: RunConfig, predictor: FieldPredictor, initial: Initial) -> None:
+    normalizer = predictor.normalizer
+    ours = {*normalizer.inputs, *normalizer.outputs, *normalizer.constants}
+    stated = config.data.statistics
+    normalizer.state({n: v for n, v in initial.statistics.items() if n in ours and n not in stated})
+    if config.data.time_scale is None:
+        normalizer.time_scale.fill_(initial.time_scale)
+
+
+def _load(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"train.initial: the weights of {source} do not fit this model: {reason}") from error

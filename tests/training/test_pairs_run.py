@@ -1,0 +1,244 @@
+"""Runs on pairs of frames: a mixture of data sets, fine-tuning, forecasts at chosen times."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+import katops
+from katops import cli
+from katops.config import parse_config
+from katops.errors import UserError
+
+FLUID = ["density", "velocity", "pressure"]
+SMALL = {"name": "scot", "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4, "patch_size": 2}
+MODEL = {**SMALL, "learn_residual": True, "scale_by_time": True}
+POINTS, FRAMES, STEP = 8, 5, 0.25
+
+
+def travelling(samples, seed, speed):
+    """(sample, time, x, y): waves that run along x."""
+    rng = np.random.default_rng(seed)
+    phase = 2 * np.pi * rng.random((samples, 1, 1, 1))
+    x = np.arange(POINTS).reshape(1, 1, POINTS, 1) / POINTS
+    y = np.arange(POINTS).reshape(1, 1, 1, POINTS) / POINTS
+    time = STEP * np.arange(FRAMES).reshape(1, FRAMES, 1, 1)
+    return (np.sin(2 * np.pi * (x - speed * time) + phase) + 0.3 * np.cos(2 * np.pi * y)).astype(np.float32)
+
+
+def write(path, **arrays):
+    with h5py.File(path, "w") as file:
+        for name, values in arrays.items():
+            file[name] = values
+    return str(path)
+
+
+@pytest.fixture
+def files(tmp_path):
+    waves = travelling(12, 1, 0.2)
+    return {
+        "flow": write(tmp_path / "flow.h5", velocity=travelling(12, 0, 0.5)),
+        "gas": write(tmp_path / "gas.h5", density=2 + 0.2 * waves, velocity=waves, pressure=1 - 0.5 * waves),
+    }
+
+
+@pytest.fixture
+def pretraining(files, tmp_path):
+    return {
+        "task": "operator",
+        "name": "pretraining",
+        "output": str(tmp_path / "pretraining"),
+        "data": {
+            "inputs": FLUID,
+            "outputs": FLUID,
+            "axes": ["sample", "time", "x", "y"],
+            "boundary": "periodic",
+            "time_step": STEP,
+            "pairs": {},
+            "split": {"train": 6, "validation": 3, "test": 3},
+            "mix": [
+                {"file": files["flow"], "fill": {"density": 1.0, "pressure": 0.0}, "mask": ["pressure"]},
+                {"file": files["gas"], "weight": 0.5},
+            ],
+        },
+        "model": MODEL,
+        "train": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "loss": "channel_groups"},
+        "report": {"rollout": {"frames": 4}, "semigroup": True},
+    }
+
+
+@pytest.fixture
+def fine_tuning(files, tmp_path):
+    return {
+        "task": "operator",
+        "name": "fine_tuning",
+        "output": str(tmp_path / "fine_tuning"),
+        "data": {
+            "file": files["flow"],
+            "inputs": ["velocity"],
+            "outputs": ["velocity"],
+            "axes": ["sample", "time", "x", "y"],
+            "boundary": "periodic",
+            "time_step": STEP,
+            "pairs": {"identity": False},
+            "split": {"train": 6, "validation": 3, "test": 3},
+        },
+        "model": MODEL,
+        "train": {"epochs": 1, "batch_size": 8, "learning_rate": 1e-4},
+    }
+
+
+def test_a_mixture_is_trained_evaluated_and_reported_and_each_file_is_read_in_its_own_way(pretraining, files, tmp_path):
+    result = katops.train(pretraining)
+    assert list(result.evaluations)[:2] == ["flow.h5", "gas.h5"]
+    flow = result.evaluations["flow.h5"]
+    assert flow.samples == 3
+    assert len(flow.steps["model"]) == FRAMES - 1
+    assert np.isfinite(flow.errors["model"]["relative_l2"]).all()
+    header = result.bundle.header
+    assert header["data"]["file"] == f"{files['flow']} + {files['gas']}"
+    # 6 trajectories of 15 pairs, and half of them: 135 windows in 17 batches.
+    assert (Path(pretraining["output"]) / "log.csv").read_text().splitlines()[-1].startswith("2,34,")
+    assert float(result.bundle.predictor.normalizer.time_scale) == pytest.approx(STEP * (FRAMES - 1))
+    steps = header["training"]["steps"]
+    assert [entry["step"] for entry in steps] == pytest.approx([0.25, 0.5, 1.0])
+    report = (Path(pretraining["output"]) / "report.html").read_text()
+    assert "rollout of 4 frames" in report
+
+    again = katops.evaluate(pretraining["output"], files["flow"])
+    np.testing.assert_allclose(again.errors["model"]["relative_l2"], flow.errors["model"]["relative_l2"], rtol=1e-4)
+    gas = katops.evaluate(pretraining["output"], files["gas"])
+    expected = result.evaluations["gas.h5"].errors["model"]["relative_l2"]
+    np.testing.assert_allclose(gas.errors["model"]["relative_l2"], expected, rtol=1e-4)
+
+    written = katops.predict(pretraining["output"], files["flow"], tmp_path / "flow_predictions.h5", times=[0.3, 0.7])
+    with h5py.File(written) as file:
+        # The pressure of the flow was never learned.
+        assert set(file["fields"]) == {"density", "velocity"}
+        assert file["fields/velocity"].shape == (12, 2, POINTS, POINTS)
+        np.testing.assert_allclose(file["time"], [0.3, 0.7])
+
+
+def test_a_resumed_mixture_ends_with_the_weights_of_an_uninterrupted_one(pretraining, tmp_path):
+    whole = katops.train(pretraining).bundle
+    parts = {**pretraining, "output": str(tmp_path / "parts")}
+    first = tmp_path / "interrupted.py"
+    first.write_text(
+        "import sys, yaml, katops\n"
+        "from katops.training.task import OperatorTask\n"
+        "step, count = OperatorTask.training_step, 0\n"
+        "def interrupted(self, *arguments):\n"
+        "    global count\n"
+        "    count += 1\n"
+        "    if count > 22: raise KeyboardInterrupt\n"
+        "    return step(self, *arguments)\n"
+        "OperatorTask.training_step = interrupted\n"
+        "katops.train(yaml.safe_load(open(sys.argv[1])))\n"
+    )
+    config = tmp_path / "parts.yaml"
+    config.write_text(yaml.safe_dump(parts))
+    subprocess.run([sys.executable, first, config], check=False, capture_output=True)
+    assert not (tmp_path / "parts" / "model.safetensors").exists()
+    resumed = katops.train(parts, resume=True).bundle
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_fine_tuning_begins_as_the_very_function_that_the_initial_model_is(fine_tuning, files, tmp_path):
+    first = katops.train(fine_tuning).bundle
+    second = {
+        **fine_tuning,
+        "output": str(tmp_path / "second"),
+        "data": {**fine_tuning["data"], "normalizer": "initial"},
+        "train": {**fine_tuning["train"], "initial": fine_tuning["output"], "learning_rate": 1e-12, "weight_decay": 0},
+    }
+    result = katops.train(second)
+    assert "all" in result.bundle.header["training"]["initial"]
+    x = torch.from_numpy(travelling(2, 5, 0.5)[:, :1, None])
+    time = torch.tensor([0.4, 0.9])
+    with torch.no_grad():
+        ours, theirs = result.bundle.predictor(x, time), first.predictor(x, time)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_parts_of_the_model_have_learning_rates_of_their_own(fine_tuning, tmp_path):
+    katops.train(fine_tuning)
+    frozen = {
+        **fine_tuning,
+        "output": str(tmp_path / "frozen"),
+        "train": {**fine_tuning["train"], "initial": fine_tuning["output"], "rates": {"rest": 0.0, "norms": 0.0}},
+    }
+    before = katops.load(fine_tuning["output"]).model
+    after = katops.train(frozen).bundle.model
+    roles = before.parameter_roles()
+    old, new = dict(before.named_parameters()), dict(after.named_parameters())
+    changed = {name for name in old if not torch.equal(old[name], new[name])}
+    assert changed
+    assert changed <= set(roles["channels"])
+
+
+def test_evaluations_at_chosen_times_compare_the_frames_there(fine_tuning, files):
+    katops.train(fine_tuning)
+    run = fine_tuning["output"]
+    direct = katops.evaluate(run, files["flow"], times=[0.5, 1.0])
+    assert len(direct.steps["model"]) == 2
+    stepped = katops.evaluate(run, files["flow"], times=[0.5, 1.0], step=0.25)
+    rollout = katops.evaluate(run, files["flow"], rollout=4)
+    np.testing.assert_allclose(stepped.steps["model"], rollout.steps["model"][1::2], rtol=1e-4)
+    assert len(katops.evaluate(run, files["flow"], times=[1.0], step="auto").steps["model"]) == 1
+    with pytest.raises(UserError, match=r"no frame 0.3 after the input"):
+        katops.evaluate(run, files["flow"], times=[0.3])
+
+
+def test_states_of_one_time_are_predicted_from_at_the_times_that_are_asked_for(fine_tuning, files, tmp_path):
+    katops.train(fine_tuning)
+    state = write(tmp_path / "state.h5", velocity=travelling(2, 9, 0.5)[:, :1])
+    run, output = fine_tuning["output"], str(tmp_path / "out.h5")
+    runner = CliRunner()
+    refused = runner.invoke(cli.app, ["predict", run, state, "-o", output])
+    assert "states of one time only; say at which lead times" in str(refused.exception)
+    done = runner.invoke(cli.app, ["predict", run, state, "-o", output, "--at", "0.1,0.25,2", "--step", "0.25"])
+    assert done.exit_code == 0, done.output
+    with h5py.File(output) as file:
+        assert file["fields/velocity"].shape == (2, 3, POINTS, POINTS)
+        np.testing.assert_allclose(file["time"], [0.1, 0.25, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data": {"window": {"n_in": 2}}}, "take the place of data.window"),
+        ({"data": {"file": "other.h5"}}, "needs either file or mix"),
+        ({"data": {"mix": []}}, "needs either file or mix"),
+        ({"data": {"normalizer": "initial"}}, "train.initial names no model"),
+        ({"train": {"rollout": {"steps": 2}}}, "data.pairs have none"),
+        ({"data": {"test_files": ["x.h5"]}}, "belongs to one data set"),
+    ],
+)
+def test_contradictions_are_refused_before_anything_is_read(pretraining, changes, words):
+    values = {**pretraining, **{section: {**pretraining[section], **keys} for section, keys in changes.items()}}
+    with pytest.raises(UserError, match=words):
+        parse_config(values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train": {"rates": {"norm": 1e-3}}}, "unknown part 'norm' in train.rates; did you mean 'norms'"),
+        ({"train": {"rates": {"norms": 0.0, "rest": 0.0, "channels": 0.0}}}, "nothing to train"),
+        ({"train": {"schedule": {"name": "cosine", "warmup_epochs": 1.0}}}, "warmup_epochs is 1"),
+        ({"train": {"initial": "runs/nowhere"}}, "no run folder and no model file"),
+        ({"data": {"pairs": {"last": 9}}}, "the pairs use frame 9"),
+        ({"model": {"name": "mgno_tiny"}, "train": {"rates": {"norms": 1e-3}}}, "does not tell which"),
+    ],
+)
+def test_mistakes_that_need_the_files_are_told_in_a_sentence(fine_tuning, changes, words):
+    values = {**fine_tuning, **{s: k if s == "model" else {**fine_tuning[s], **k} for s, k in changes.items()}}
+    with pytest.raises(UserError, match=words):
+        katops.train(values)
