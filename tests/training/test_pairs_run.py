@@ -39,21 +39,26 @@ def write(path, **arrays):
     return str(path)
 
 
-@pytest.fixture
-def files(tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pairs")
+
+
+@pytest.fixture(scope="module")
+def files(folder):
     waves = travelling(12, 1, 0.2)
     return {
-        "flow": write(tmp_path / "flow.h5", velocity=travelling(12, 0, 0.5)),
-        "gas": write(tmp_path / "gas.h5", density=2 + 0.2 * waves, velocity=waves, pressure=1 - 0.5 * waves),
+        "flow": write(folder / "flow.h5", velocity=travelling(12, 0, 0.5)),
+        "gas": write(folder / "gas.h5", density=2 + 0.2 * waves, velocity=waves, pressure=1 - 0.5 * waves),
     }
 
 
-@pytest.fixture
-def pretraining(files, tmp_path):
+@pytest.fixture(scope="module")
+def pretraining(files, folder):
     return {
         "task": "operator",
         "name": "pretraining",
-        "output": str(tmp_path / "pretraining"),
+        "output": str(folder / "pretraining"),
         "data": {
             "inputs": FLUID,
             "outputs": FLUID,
@@ -69,16 +74,16 @@ def pretraining(files, tmp_path):
         },
         "model": MODEL,
         "train": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "loss": "channel_groups"},
-        "report": {"rollout": {"frames": 4}, "semigroup": True},
+        "report": {"examples": 1, "rollout": {"frames": 4}, "semigroup": True},
     }
 
 
-@pytest.fixture
-def fine_tuning(files, tmp_path):
+@pytest.fixture(scope="module")
+def fine_tuning(files, folder):
     return {
         "task": "operator",
         "name": "fine_tuning",
-        "output": str(tmp_path / "fine_tuning"),
+        "output": str(folder / "fine_tuning"),
         "data": {
             "file": files["flow"],
             "inputs": ["velocity"],
@@ -91,11 +96,24 @@ def fine_tuning(files, tmp_path):
         },
         "model": MODEL,
         "train": {"epochs": 1, "batch_size": 8, "learning_rate": 1e-4},
+        "report": {"examples": 1},
     }
 
 
-def test_a_mixture_is_trained_evaluated_and_reported_and_each_file_is_read_in_its_own_way(pretraining, files, tmp_path):
-    result = katops.train(pretraining)
+@pytest.fixture(scope="module")
+def mixed(pretraining):
+    return katops.train(pretraining)
+
+
+@pytest.fixture(scope="module")
+def tuned(fine_tuning):
+    return katops.train(fine_tuning)
+
+
+def test_a_mixture_is_trained_evaluated_and_reported_and_each_file_is_read_in_its_own_way(
+    mixed, pretraining, files, tmp_path
+):
+    result = mixed
     assert list(result.evaluations)[:2] == ["flow.h5", "gas.h5"]
     flow = result.evaluations["flow.h5"]
     assert flow.samples == 3
@@ -125,9 +143,9 @@ def test_a_mixture_is_trained_evaluated_and_reported_and_each_file_is_read_in_it
         np.testing.assert_allclose(file["time"], [0.3, 0.7])
 
 
-def test_a_resumed_mixture_ends_with_the_weights_of_an_uninterrupted_one(pretraining, tmp_path):
-    whole = katops.train(pretraining).bundle
-    parts = {**pretraining, "output": str(tmp_path / "parts")}
+def test_a_resumed_mixture_ends_with_the_weights_of_an_uninterrupted_one(mixed, pretraining, tmp_path):
+    whole = mixed.bundle
+    parts = {**pretraining, "output": str(tmp_path / "parts"), "report": {"examples": 1}}
     first = tmp_path / "interrupted.py"
     first.write_text(
         "import sys, yaml, katops\n"
@@ -150,8 +168,8 @@ def test_a_resumed_mixture_ends_with_the_weights_of_an_uninterrupted_one(pretrai
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 
 
-def test_fine_tuning_begins_as_the_very_function_that_the_initial_model_is(fine_tuning, files, tmp_path):
-    first = katops.train(fine_tuning).bundle
+def test_fine_tuning_begins_as_the_very_function_that_the_initial_model_is(tuned, fine_tuning, tmp_path):
+    first = tuned.bundle
     second = {
         **fine_tuning,
         "output": str(tmp_path / "second"),
@@ -167,14 +185,13 @@ def test_fine_tuning_begins_as_the_very_function_that_the_initial_model_is(fine_
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
-def test_parts_of_the_model_have_learning_rates_of_their_own(fine_tuning, tmp_path):
-    katops.train(fine_tuning)
+def test_parts_of_the_model_have_learning_rates_of_their_own(tuned, fine_tuning, tmp_path):
     frozen = {
         **fine_tuning,
         "output": str(tmp_path / "frozen"),
         "train": {**fine_tuning["train"], "initial": fine_tuning["output"], "rates": {"rest": 0.0, "norms": 0.0}},
     }
-    before = katops.load(fine_tuning["output"]).model
+    before = tuned.bundle.model
     after = katops.train(frozen).bundle.model
     roles = before.parameter_roles()
     old, new = dict(before.named_parameters()), dict(after.named_parameters())
@@ -183,9 +200,8 @@ def test_parts_of_the_model_have_learning_rates_of_their_own(fine_tuning, tmp_pa
     assert changed <= set(roles["channels"])
 
 
-def test_evaluations_at_chosen_times_compare_the_frames_there(fine_tuning, files):
-    katops.train(fine_tuning)
-    run = fine_tuning["output"]
+def test_evaluations_at_chosen_times_compare_the_frames_there(tuned, files):
+    run = tuned.directory
     direct = katops.evaluate(run, files["flow"], times=[0.5, 1.0])
     assert len(direct.steps["model"]) == 2
     stepped = katops.evaluate(run, files["flow"], times=[0.5, 1.0], step=0.25)
@@ -196,10 +212,9 @@ def test_evaluations_at_chosen_times_compare_the_frames_there(fine_tuning, files
         katops.evaluate(run, files["flow"], times=[0.3])
 
 
-def test_states_of_one_time_are_predicted_from_at_the_times_that_are_asked_for(fine_tuning, files, tmp_path):
-    katops.train(fine_tuning)
+def test_states_of_one_time_are_predicted_from_at_the_times_that_are_asked_for(tuned, tmp_path):
     state = write(tmp_path / "state.h5", velocity=travelling(2, 9, 0.5)[:, :1])
-    run, output = fine_tuning["output"], str(tmp_path / "out.h5")
+    run, output = str(tuned.directory), str(tmp_path / "out.h5")
     runner = CliRunner()
     refused = runner.invoke(cli.app, ["predict", run, state, "-o", output])
     assert "states of one time only; say at which lead times" in str(refused.exception)
@@ -238,7 +253,11 @@ def test_contradictions_are_refused_before_anything_is_read(pretraining, changes
         ({"model": {"name": "mgno_tiny"}, "train": {"rates": {"norms": 1e-3}}}, "does not tell which"),
     ],
 )
-def test_mistakes_that_need_the_files_are_told_in_a_sentence(fine_tuning, changes, words):
-    values = {**fine_tuning, **{s: k if s == "model" else {**fine_tuning[s], **k} for s, k in changes.items()}}
+def test_mistakes_that_need_the_files_are_told_in_a_sentence(fine_tuning, changes, words, tmp_path):
+    values = {
+        **fine_tuning,
+        "output": str(tmp_path),
+        **{s: k if s == "model" else {**fine_tuning[s], **k} for s, k in changes.items()},
+    }
     with pytest.raises(UserError, match=words):
         katops.train(values)
