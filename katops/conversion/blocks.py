@@ -9,6 +9,7 @@ from torch import nn
 
 from katops.conversion.activations import Activation, is_identity, scalar_function
 from katops.conversion.layers import RationalConv2d, RationalLinear
+from katops.conversion.parts import get_part, has_part
 from katops.conversion.report import LeftAlone
 from katops.layers.group_rational import GroupRational
 
@@ -19,7 +20,8 @@ _HEADS = {"classifier", "head", "heads", "fc"}
 
 LOOKED_FOR = (
     "modules named like an MLP with fc1, act and fc2 (timm's Mlp, GluMlp, SwiGLU, GatedMlp, ConvMlp, "
-    "GlobalResponseNormMlp and their like), nn.TransformerEncoderLayer and nn.TransformerDecoderLayer, and "
+    "GlobalResponseNormMlp and their like), nn.TransformerEncoderLayer and nn.TransformerDecoderLayer, layers of scOT, "
+    "ConvNeXt blocks with pwconv1, act and pwconv2, and "
     "nn.Sequential with Linear, activation, Linear"
 )
 """What :func:`find_blocks` finds, for the message when there is none."""
@@ -27,7 +29,10 @@ LOOKED_FOR = (
 
 @dataclass(frozen=True)
 class Layout:
-    """Names of the parts of a block: the maps from its input, the activation between, and the map to its output."""
+    """Names of the parts of a block: the maps from its input, the activation between, and the map to its output.
+
+    A name may be a path, ``intermediate.dense``.
+    """
 
     kind: str
     first: tuple[str, ...]
@@ -43,6 +48,11 @@ _LAYOUTS = (
     Layout("gated MLP", ("w0", "w1"), "act", "w2"),
 )
 _TRANSFORMER_LAYER = Layout("transformer layer", ("linear1",), "activation", "linear2")
+# Blocks that are not named like an MLP and have one: layers of scOT, and ConvNeXt's as published.
+_WITH_MLP = (
+    Layout("transformer layer", ("intermediate.dense",), "intermediate.act", "output.dense"),
+    Layout("ConvNeXt block", ("pwconv1",), "act", "pwconv2"),
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class Slot:
     """One activation of a block.
 
     Attributes:
-        name: attribute of the block's module.
+        name: of a part of the block's module.
         channels: width of what the activation is given.
     """
 
@@ -66,7 +76,7 @@ class Block:
         path: of the module in the model, "" for the model itself.
         module: has the parts as attributes.
         kind: for the report.
-        first: attributes that hold the maps from the block's input.
+        first: names of the maps from the block's input.
         slots: its activations, in order.
         channel_dim: axis of the channels, inside the block.
     """
@@ -80,7 +90,7 @@ class Block:
 
     def activation(self, slot: Slot) -> Activation:
         """What is in a slot."""
-        return getattr(self.module, slot.name)
+        return get_part(self.module, slot.name)
 
 
 def find_blocks(model: nn.Module) -> tuple[list[Block], list[LeftAlone]]:
@@ -101,7 +111,7 @@ def find_blocks(model: nn.Module) -> tuple[list[Block], list[LeftAlone]]:
 
 def looks_like_coordinates(block: Block) -> bool:
     """Whether a block inside a model maps positions (as Swin-V2's bias does), rather than features."""
-    return bool(block.path) and widths(getattr(block.module, block.first[0]))[0] <= _MOST_COORDINATES
+    return bool(block.path) and widths(get_part(block.module, block.first[0]))[0] <= _MOST_COORDINATES
 
 
 def looks_like_head(block: Block) -> bool:
@@ -125,16 +135,16 @@ def _inspect(path: str, module: nn.Module) -> Iterator[Block | LeftAlone]:
     elif _MLP_NAME.search(type(module).__name__):
         layouts = _LAYOUTS
     else:
-        return
+        layouts = _WITH_MLP
     for layout in layouts:
-        if all(hasattr(module, name) for name in (*layout.first, layout.activation, layout.last)):
+        if all(has_part(module, name) for name in (*layout.first, layout.activation, layout.last)):
             yield from _with_layout(path, module, layout)
             return
 
 
 def _with_layout(path: str, module: nn.Module, layout: Layout) -> Iterator[Block | LeftAlone]:
-    maps = [getattr(module, name) for name in (*layout.first, layout.last)]
-    activation = getattr(module, layout.activation)
+    maps = [get_part(module, name) for name in (*layout.first, layout.last)]
+    activation = get_part(module, layout.activation)
     if _converted(activation, *maps):
         return
     reason = _objection(module, maps, activation)

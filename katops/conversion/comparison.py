@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from katops.conversion.report import OutputDifference
 from katops.errors import UserError
 
-Inputs = tuple[Any, ...]
+Inputs = tuple[Any, ...] | Mapping[str, Any]
 
 MISFITS = (RuntimeError, ValueError, TypeError, AssertionError, IndexError)
 """What models raise for an input of the wrong shape or type."""
@@ -40,7 +40,8 @@ def run(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     try:
         model.eval()
         with torch.no_grad():
-            return [tensor.clone() for tensor in _tensors(model(*inputs))]
+            outputs = model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+            return [tensor.clone() for tensor in _tensors(outputs)]
     finally:
         for module, mode in modes:
             module.training = mode
@@ -55,27 +56,30 @@ def run_sample(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     try:
         return run(model, inputs)
     except MISFITS as error:
-        shapes = ", ".join(str(tuple(value.shape)) if isinstance(value, Tensor) else repr(value) for value in inputs)
+        values = inputs.values() if isinstance(inputs, Mapping) else inputs
+        shapes = ", ".join(str(tuple(value.shape)) if isinstance(value, Tensor) else repr(value) for value in values)
         raise UserError(
-            f"convert: the model cannot be run on the given sample {shapes}, which must be its input or a tuple of "
-            f"its positional arguments: {error}"
+            f"convert: the model cannot be run on the given sample {shapes}, which must be its input, a tuple "
+            f"of its positional arguments or its arguments by name: {error}"
         ) from error
 
 
-def sample_inputs(model: nn.Module, sample: Tensor | tuple[Any, ...]) -> Inputs:
-    """A sample as positional arguments, moved to the model's device, floating-point tensors in the model's type.
+def sample_inputs(model: nn.Module, sample: Tensor | Inputs) -> Inputs:
+    """A sample as the model's arguments, moved to its device, floating-point tensors in its type.
 
     Raises:
-        UserError: it is neither a tensor nor a tuple.
+        UserError: it is neither a tensor nor a tuple or a mapping with a tensor.
     """
     if isinstance(sample, Tensor):
         sample = (sample,)
-    if not isinstance(sample, tuple) or not any(isinstance(value, Tensor) for value in sample):
+    named = sample if isinstance(sample, Mapping) else dict(enumerate(sample)) if isinstance(sample, tuple) else {}
+    if not any(isinstance(value, Tensor) for value in named.values()):
         raise UserError(
-            f"convert: sample must be a batch (a tensor) or a tuple of the model's positional arguments; "
-            f"given: {type(sample).__name__}"
+            f"convert: sample must be a batch (a tensor), a tuple of the model's positional arguments, or its "
+            f"arguments by name; given: {type(sample).__name__}"
         )
-    return tuple(_like_model(model, value) if isinstance(value, Tensor) else value for value in sample)
+    moved = {key: _like_model(model, value) if isinstance(value, Tensor) else value for key, value in named.items()}
+    return moved if isinstance(sample, Mapping) else tuple(moved.values())
 
 
 def noise_inputs(model: nn.Module) -> tuple[Inputs, str] | None:

@@ -15,6 +15,7 @@ from katops.conversion.comparison import sample_inputs
 from katops.conversion.fast_paths import leave_fast_paths
 from katops.conversion.layers import RationalConv2d, RationalLinear
 from katops.conversion.observation import Observation, Slots, observe_noise, observe_sample
+from katops.conversion.parts import get_part, set_part
 from katops.conversion.recipe import converted_recipe
 from katops.conversion.report import Conversion, ConvertedActivation
 from katops.conversion.selection import Patterns, check_any, choose_blocks
@@ -32,7 +33,7 @@ def convert(
     groups: int = 8,
     include: Patterns = None,
     exclude: Patterns = None,
-    sample: Tensor | tuple[Any, ...] | None = None,
+    sample: Tensor | tuple[Any, ...] | Mapping[str, Any] | None = None,
     in_place: bool = False,
 ) -> nn.Module:
     """The same model with group rational functions in its MLP blocks, its weights and its function kept.
@@ -69,7 +70,8 @@ def convert(
         groups: channel groups of each rational function, at most.
         include: patterns of block paths to convert, such as ``"blocks.[0-5].mlp"``; all by default.
         exclude: patterns of block paths to leave alone.
-        sample: a batch, or a tuple of the model's positional arguments, to fit and compare on.
+        sample: a batch, a tuple of the model's positional arguments, or its arguments by name
+            (``{"x": fields, "time": times}``), to fit and compare on.
         in_place: change ``model`` itself instead of a copy.
 
     Returns:
@@ -118,7 +120,9 @@ def _check(model: nn.Module, groups: int) -> None:
         raise UserError(f"convert: groups must be a positive integer; given: {groups!r}")
 
 
-def _observed(model: nn.Module, blocks: list[Block], sample: Tensor | tuple[Any, ...] | None) -> Observation | None:
+def _observed(
+    model: nn.Module, blocks: list[Block], sample: Tensor | tuple[Any, ...] | Mapping[str, Any] | None
+) -> Observation | None:
     if sample is None:
         return observe_noise(model, blocks)
     return observe_sample(model, blocks, sample_inputs(model, sample))
@@ -147,13 +151,13 @@ def _replace(
         for slot in block.slots:
             replacement = replacements[block.path, slot.name]
             rows.append(_row(block, slot, replacement, groups))
-            setattr(block.module, slot.name, _rational(block, slot.channels, replacement.shape, groups))
+            set_part(block.module, slot.name, _rational(block, slot.channels, replacement.shape, groups))
         for name in block.first:
             # One map may serve several blocks; then it stays one map.
-            old = getattr(block.module, name)
+            old = get_part(block.module, name)
             if old not in maps:
                 maps[old] = _with_identity(block, old, groups)
-            setattr(block.module, name, maps[old])
+            set_part(block.module, name, maps[old])
     leave_fast_paths(model, blocks)
     return rows
 
@@ -165,7 +169,7 @@ def _with_identity(block: Block, linear_map: nn.Linear | nn.Conv2d, groups: int)
 
 
 def _rational(block: Block, channels: int, shape: Shape | str, groups: int) -> GroupRational:
-    weight = getattr(block.module, block.first[0]).weight
+    weight = get_part(block.module, block.first[0]).weight
     # In half precision the rounded coefficients would be further from the activation than the fit is.
     dtype = torch.float64 if weight.dtype is torch.float64 else torch.float32
     options = {"channel_dim": block.channel_dim, "device": weight.device, "dtype": dtype}
@@ -178,7 +182,7 @@ def largest_divisor(number: int, limit: int) -> int:
 
 
 def _row(block: Block, slot: Slot, replacement: Replacement, groups: int) -> ConvertedActivation:
-    first_channels = widths(getattr(block.module, block.first[0]))[0]
+    first_channels = widths(get_part(block.module, block.first[0]))[0]
     return ConvertedActivation(
         path=f"{block.path}.{slot.name}".lstrip("."),
         block=type(block.module).__name__,

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from katops.conversion.activations import Activation, Recorder
+from katops.conversion.activations import Recorder
 from katops.conversion.blocks import Block
 from katops.conversion.comparison import MISFITS, Comparison, Inputs, noise_inputs, run, run_sample
 from katops.conversion.fast_paths import fast_paths_off
+from katops.conversion.parts import get_part, set_part
 from katops.conversion.report import LeftAlone
 
 Slots = tuple[str, str]
@@ -65,13 +66,13 @@ def _watched(blocks: list[Block]) -> Iterator[tuple[dict[Slots, Recorder], set[n
     try:
         for block in blocks:
             for slot in block.slots:
-                setattr(block.module, slot.name, recorders[block.path, slot.name])
+                set_part(block.module, slot.name, recorders[block.path, slot.name])
         with fast_paths_off(), _calls(watched) as called:
             yield recorders, called
     finally:
         for block in blocks:
             for slot in block.slots:
-                _put_back(block.module, slot.name, recorders[block.path, slot.name].activation)
+                set_part(block.module, slot.name, recorders[block.path, slot.name].activation)
 
 
 @contextmanager
@@ -85,19 +86,12 @@ def _calls(modules: Iterable[nn.Module]) -> Iterator[set[nn.Module]]:
             handle.remove()
 
 
-def _put_back(module: nn.Module, name: str, activation: Activation) -> None:
-    """Put an activation where a recorder is; torch allows no plain function there while it holds a module."""
-    if not isinstance(activation, nn.Module):
-        delattr(module, name)
-    setattr(module, name, activation)
-
-
 def _observation(
     comparison: Comparison, blocks: list[Block], recorders: dict[Slots, Recorder], called: set[nn.Module]
 ) -> Observation:
     bypassed = {}
     for block in blocks:
-        parts = {name: getattr(block.module, name) in called for name in block.first}
+        parts = {name: get_part(block.module, name) in called for name in block.first}
         parts |= {slot.name: recorders[block.path, slot.name].called for slot in block.slots}
         # Nothing is known of a block that the input does not reach, such as one of a branch for training.
         reached = block.module in called or any(parts.values())
@@ -109,4 +103,4 @@ def _observation(
 
 
 def _first_maps(block: Block) -> list[nn.Module]:
-    return [getattr(block.module, name) for name in block.first]
+    return [get_part(block.module, name) for name in block.first]

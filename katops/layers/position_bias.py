@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from katops.layers.windows import Pair
+from katops.ops.position_net import position_net
 
 HIDDEN = 512
 HIGHEST = 16.0
@@ -27,19 +28,8 @@ def relative_coordinates(window: Pair, device: torch.device | None = None, dtype
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
 
 
-def spread(table: Tensor, window: Pair) -> Tensor:
-    """From a value per relative position to one per pair of tokens, (h, 2 rows - 1, 2 columns - 1) -> (h, n, n).
-
-    Entry (query, key) is table[row_q - row_k + rows - 1, column_q - column_k + columns - 1]: sliding windows of the
-    table, which need no index and whose gradient is a sum of slices.
-    """
-    rows, columns = window
-    sliding = table.unfold(1, rows, 1).unfold(2, columns, 1).flip(3, 4)
-    return sliding.reshape(table.shape[0], rows * columns, rows * columns)
-
-
 class PositionBias(nn.Sequential):
-    """b(query, key) = 16 sigmoid(W2 relu(W1 c + b1)) for each head, c the relative coordinates; window -> (h, n, n).
+    """b = 16 sigmoid(W2 relu(W1 c + b1)) for every head and relative position, c its coordinates.
 
     It depends on the parameters alone. Where no gradient of it is wanted, in evaluation mode, the last one is kept
     until the window or a parameter changes (in place, or for another one; a change through ``.data`` shows after the
@@ -54,20 +44,21 @@ class PositionBias(nn.Sequential):
         self._kept: _Kept | None = None
 
     def forward(self, window: Pair) -> Tensor:
-        """The bias in a window of (rows, columns) tokens, in the precision of the parameters."""
+        """(h, 2 rows - 1, 2 columns - 1) for a window of (rows, columns) tokens, in the precision of the parameters."""
         if self.training:
             self._kept = None
         if self.training or torch.compiler.is_compiling() or not self._is_constant():
             return self._evaluated(window)
         if self._kept is None or not self._kept.holds(window, self):
             self._kept = _Kept(window, self, self._evaluated(window))
-        return self._kept.bias
+        return self._kept.table
 
     def _evaluated(self, window: Pair) -> Tensor:
-        weight = self[0].weight
-        with torch.autocast(weight.device.type, enabled=False):
-            table = super().forward(relative_coordinates(window, weight.device, weight.dtype))
-            return spread(HIGHEST * table.movedim(-1, 0).sigmoid(), window)
+        first, _, last = self
+        coordinates = relative_coordinates(window, first.weight.device, first.weight.dtype)
+        with torch.autocast(first.weight.device.type, enabled=False):
+            values = position_net(coordinates.flatten(0, 1), first.weight, first.bias, last.weight)
+            return HIGHEST * values.t().sigmoid().unflatten(1, coordinates.shape[:2])
 
     def _is_constant(self) -> bool:
         wanted = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
@@ -82,10 +73,10 @@ class PositionBias(nn.Sequential):
 
 
 class _Kept:
-    """A bias with what it was made of. Parameters are held, not their addresses, which others may get after them."""
+    """A table with what it was made of. Parameters are held, not their addresses, which others may get after them."""
 
-    def __init__(self, window: Pair, layer: nn.Module, bias: Tensor) -> None:
-        self.window, self.bias = window, bias
+    def __init__(self, window: Pair, layer: nn.Module, table: Tensor) -> None:
+        self.window, self.table = window, table
         self.inference = torch.is_inference_mode_enabled()
         self.parameters = [(parameter, parameter._version) for parameter in layer.parameters()]
 

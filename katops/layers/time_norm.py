@@ -5,9 +5,9 @@ from inspect import signature
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from katops.errors import UserError
+from katops.ops.normalise import normalise
 from katops.registry import LAYERS
 
 PAPER = "arXiv:2405.19101"
@@ -83,13 +83,10 @@ class TimeLayerNorm(nn.Module):
             UserError: there is not one time per sample.
         """
         time = check_time(time, x, "TimeLayerNorm")
-        tokens = x.movedim(self.channel_dim, -1)
-        normalised = functional.layer_norm(tokens, (self.channels,), eps=self.eps)
+        z = normalise(x.movedim(self.channel_dim, -1), self.eps)
         per_sample = (x.shape[0], *(1,) * (x.ndim - 2), self.channels)
-        gain, shift = self.weight(time).view(per_sample), self.bias(time).view(per_sample)
-        return torch.addcmul(shift.to(normalised.dtype), normalised, gain.to(normalised.dtype)).movedim(
-            -1, self.channel_dim
-        )
+        gain, shift = (part(time).view(per_sample).to(z.dtype) for part in (self.weight, self.bias))
+        return torch.addcmul(shift, z, gain).movedim(-1, self.channel_dim)
 
     def extra_repr(self) -> str:
         """Sizes, for ``print(model)``."""

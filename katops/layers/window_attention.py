@@ -4,11 +4,11 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from katops.errors import UserError
 from katops.layers.position_bias import PositionBias
 from katops.layers.windows import Windows, enter, leave, merge_heads, split_heads
+from katops.ops.cosine_attention import cosine_attention
 
 PAPER = "arXiv:2111.09883"
 LARGEST_SCALE = 100.0
@@ -44,38 +44,13 @@ class CosineAttention(nn.Module):
 
     def forward(self, x: Tensor, windows: Windows, mask: Tensor | None = None) -> Tensor:
         """(batch, \\*padded, channels) as :func:`katops.layers.windows.enter` gives them -> the same shape."""
-        heads = [split_heads(part(x), windows, self.num_heads) for part in (self.query, self.key, self.value)]
-        query, key, value = heads
-        scale = self.logit_scale.clamp(max=math.log(LARGEST_SCALE)).exp()
-        query, key = unit(query) * scale.to(query.dtype), unit(key)
-        bias = self.continuous_position_bias_mlp(windows.size).to(query.dtype)
-        y = attend(query, key, value, bias, mask, self.dropout if self.training else 0.0)
+        query, key, value = (
+            split_heads(part(x), windows, self.num_heads) for part in (self.query, self.key, self.value)
+        )
+        scale = self.logit_scale.clamp(max=math.log(LARGEST_SCALE)).exp().flatten()
+        table = self.continuous_position_bias_mlp(windows.size)
+        y = cosine_attention(query, key, value, scale, table, mask, self.dropout if self.training else 0.0)
         return merge_heads(y, windows)
-
-
-def unit(x: Tensor) -> Tensor:
-    """x / max(|x|, 1e-12) along the last axis."""
-    return functional.normalize(x, dim=-1, eps=1e-12)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """softmax(q k^T + bias + mask) v.
-
-    Args:
-        query, key, value: (batch, windows, heads, n, d).
-        bias: (heads, n, n), the same in all windows.
-        mask: (windows, n, n), the same for all heads.
-        dropout: rate of dropout of the attention weights.
-    """
-    batch, count, num_heads, n, d = query.shape
-    if mask is None:
-        shape, added = (batch * count, num_heads, n, d), bias[None]
-    else:
-        # Windows and heads as one axis, so that neither the bias nor the mask is repeated for the samples.
-        shape, added = (batch, count * num_heads, n, d), (mask[:, None] + bias).view(1, count * num_heads, n, n)
-    query, key, value = (part.view(shape) for part in (query, key, value))
-    y = functional.scaled_dot_product_attention(query, key, value, attn_mask=added, dropout_p=dropout, scale=1.0)
-    return y.reshape(batch, count, num_heads, n, d)
 
 
 class WindowAttention(nn.Module):

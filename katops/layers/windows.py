@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Pair = tuple[int, int]
+from katops.ops.relative_position import Pair
 
 # Added to the score of two tokens that may not meet. Scores of cosine attention lie between -100 and 116, so that
 # nothing is left of a masked one, and a padded token without any real token to look at gets a number, not NaN.
@@ -85,18 +85,14 @@ def leave(x: Tensor, windows: Windows) -> Tensor:
 
 
 def split_heads(x: Tensor, windows: Windows, num_heads: int) -> Tensor:
-    """(batch, \\*padded, heads d) -> (batch, windows, heads, n, d)."""
+    """(batch, \\*padded, heads d) -> a view (batch, window rows, window columns, heads, rows, columns, d)."""
     (rows, columns), (height, width) = windows.counts, windows.size
-    x = x.view(x.shape[0], rows, height, columns, width, num_heads, -1).permute(0, 1, 3, 5, 2, 4, 6)
-    return x.reshape(x.shape[0], rows * columns, num_heads, height * width, -1)
+    return x.view(x.shape[0], rows, height, columns, width, num_heads, -1).permute(0, 1, 3, 5, 2, 4, 6)
 
 
 def merge_heads(x: Tensor, windows: Windows) -> Tensor:
     """Inverse of :func:`split_heads`."""
-    (rows, columns), (height, width) = windows.counts, windows.size
-    batch, _, num_heads, _, d = x.shape
-    x = x.view(batch, rows, columns, num_heads, height, width, d).permute(0, 1, 4, 2, 5, 3, 6)
-    return x.reshape(batch, *windows.padded, num_heads * d)
+    return x.permute(0, 1, 4, 2, 5, 3, 6).reshape(x.shape[0], *windows.padded, -1)
 
 
 def attention_mask(

@@ -116,7 +116,7 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], *, strict: bool = True) 
         UserError: the weights are not those of the model.
     """
     state, own = published_layout(state), model.state_dict()
-    _check_conditioning(state, own)
+    check_conditioning(state, own)
     missing = [key for key in own if key not in state]
     unknown = [key for key in state if key not in own]
     mismatched = [key for key, value in state.items() if key in own and value.shape != own[key].shape]
@@ -186,7 +186,7 @@ def _downloaded(repository: str, cache_dir: str | Path | None) -> Path:
     raise UserError(f"the repository {repository!r} holds neither {WEIGHTS} nor {PICKLED_WEIGHTS}")
 
 
-def _check_conditioning(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+def check_conditioning(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
     """Refuse weights of norms that know the time for norms that do not, and the other way round."""
     published, ours = "embeddings.norm.weight.weight" in state, "embeddings.norm.weight.weight" in own
     if "embeddings.norm.weight" in own and published:
