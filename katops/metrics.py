@@ -85,7 +85,12 @@ def h1(
 
     Returns:
         (batch,), dimensionless.
+
+    Raises:
+        UserError: ``max_wavenumber`` is below 1.
     """
+    if max_wavenumber is not None and max_wavenumber < 1:
+        raise UserError(f"h1: max_wavenumber must be at least 1, or left out for no limit; given: {max_wavenumber}")
     prediction, target, n_axes = _prepare(prediction, target, n_axes)
     sizes = prediction.shape[-n_axes:]
     squares = [k.square() for k in wavenumbers(sizes, device=prediction.device)]

@@ -234,3 +234,9 @@ def test_a_wave_lies_in_the_shell_of_its_wavenumber_in_cycles_per_longest_side()
     assert radial_spectrum(wave, n_axes=2, lengths=[2.0, 1.0]).argmax() == 5
     assert resolved_wavenumber([32, 16], [2.0, 1.0]) == 16
     assert resolved_wavenumber([32, 16]) == 8
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_wavenumber_below_one_is_no_limit(limit):
+    with pytest.raises(UserError, match="max_wavenumber must be at least 1"):
+        metrics.h1(torch.ones(1, 1, 8), torch.ones(1, 1, 8), max_wavenumber=limit)

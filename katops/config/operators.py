@@ -144,7 +144,7 @@ class DataConfig(Section):
     exclude: list[NonNegativeInt] = Field(default_factory=list)
     split: SplitConfig = SplitConfig()
     normalizer: Literal["standard", "pointwise", "none", "initial"] = "standard"
-    dirichlet_values: dict[str, float | str] = Field(default_factory=dict)
+    dirichlet_values: dict[str, Annotated[float, Field(allow_inf_nan=False)] | str] = Field(default_factory=dict)
     memory: Literal["auto", "ram", "file"] = "auto"
     workers: NonNegativeInt = 0
     mix: list["MixedDataConfig"] = Field(default_factory=list)

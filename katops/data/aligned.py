@@ -37,6 +37,8 @@ class AlignedDataset(Dataset):
         fill: channels that the files lack: a number, a field (\\*space), or the name of an analytic one.
         mask: outputs that are not learned, see :data:`Mask`.
         lead_time: of a steady problem, for models that take one.
+        offset: what is subtracted from channels that the files have, so that data sets that differ in a level (of the
+            pressure) can be learned together.
 
     Attributes:
         source: the data set that is read.
@@ -57,8 +59,9 @@ class AlignedDataset(Dataset):
         fill: Mapping[str, float | str | np.ndarray] | None = None,
         mask: Mask | None = None,
         lead_time: float | None = None,
+        offset: Mapping[str, float] | None = None,
     ) -> None:
-        self.source = dataset
+        self.source, self.offset = dataset, dict(offset or {})
         self.mask, self.lead_time = dict(mask or {}), lead_time
         points = [axis.coordinates(size) for axis, size in zip(dataset.meta.axes, dataset.space, strict=True)]
         self.fill = {
@@ -116,7 +119,9 @@ class AlignedDataset(Dataset):
 
     def over(self, dataset: FieldDataset) -> AlignedDataset:
         """Another data set of the same channels in the same manner."""
-        return AlignedDataset(dataset, **self._names, fill=self.fill, mask=self.mask, lead_time=self.lead_time)
+        return AlignedDataset(
+            dataset, **self._names, fill=self.fill, mask=self.mask, lead_time=self.lead_time, offset=self.offset
+        )
 
     def read(self, indices: Sequence[int] | np.ndarray, allocate: Allocate = torch.empty) -> FieldSample:
         """A batch of windows; see :meth:`FieldDataset.read`."""
@@ -142,13 +147,15 @@ class AlignedDataset(Dataset):
         """(batch, steps, channel of the files, \\*space) -> the same with the filled ones, in the order of ``meta``."""
         stored = [channel.name for channel in getattr(self.source.meta, kind)]
         wanted = [channel.name for channel in getattr(self.meta, kind)]
-        if stored == wanted:
+        if stored == wanted and not self.offset:
             return fields
         steps = 1 if fields is None else fields.shape[1]
         complete = torch.empty((batch, steps, len(wanted), *self.space), dtype=self.dtype)
         for position, name in enumerate(wanted):
-            value = fields[:, :, stored.index(name)] if name in stored else torch.as_tensor(self.fill[name])
-            complete[:, :, position] = value.to(self.dtype)
+            if name in stored:
+                complete[:, :, position] = fields[:, :, stored.index(name)] - self.offset.get(name, 0.0)
+            else:
+                complete[:, :, position] = torch.as_tensor(self.fill[name]).to(self.dtype)
         return complete
 
     def _masked(self, sample: FieldSample) -> Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -73,7 +73,9 @@ def _unknown(share: Share, name: str) -> bool:
 def _of_channel(share: Share, kind: str, name: str) -> ChannelStatistics:
     found = next((row for row in getattr(share.statistics, kind) if row.name == name), None)
     if found is not None:
-        return found
+        offset = _offset(share, name)
+        moved = {key: getattr(found, key) - offset for key in ("mean", "minimum", "maximum")}
+        return replace(found, **moved)
     values = np.asarray(share.dataset.fill[name], dtype=np.float64)
     numbers = (float(values.mean()), float(values.std()), float(values.min()), float(values.max()))
     return ChannelStatistics(name, share.statistics.count * int(np.prod(share.dataset.space)), *numbers)
@@ -84,6 +86,12 @@ def _target_mean(share: Share, outputs: Sequence[str], steps: int) -> np.ndarray
     stored = [row.name for row in share.statistics.outputs]
     mean = np.empty((steps, len(outputs), *share.dataset.space))
     for position, name in enumerate(outputs):
-        value = share.statistics.target_mean[:, stored.index(name)] if name in stored else share.dataset.fill[name]
-        mean[:, position] = value
+        if name in stored:
+            mean[:, position] = share.statistics.target_mean[:, stored.index(name)] - _offset(share, name)
+        else:
+            mean[:, position] = share.dataset.fill[name]
     return mean
+
+
+def _offset(share: Share, name: str) -> float:
+    return share.dataset.offset.get(name, 0.0) if isinstance(share.dataset, AlignedDataset) else 0.0

@@ -56,6 +56,7 @@ def register_operator(
             **options: Any,
         ) -> nn.Module:
             if "in_chans" in options:  # timm's name for the same thing
+                _same(options, "in_chans", "in_channels", name)
                 options["in_channels"] = options.pop("in_chans")
             overlay = pretrained_cfg_overlay or {}
             weights = overlay.get("file") or overlay.get("hf_hub_id") or hub_id
@@ -78,6 +79,12 @@ def register_operator(
         return register_model(build)
 
     return decorate
+
+
+def _same(options: Mapping[str, Any], one: str, other: str, name: str) -> None:
+    """Two names of the same option must not say different things."""
+    if options.get(other, options[one]) != options[one]:
+        raise UserError(f"model {name!r}: {one} is {options[one]}, but {other} is {options[other]}; give one of them")
 
 
 def build_model(

@@ -25,19 +25,24 @@ SLOTS = {
 """The options that take a layer, and the kind of layer that fits."""
 
 
-def resolve_options(options: Mapping[str, Any], target: Callable, owner: str) -> dict[str, Any]:
+def resolve_options(
+    options: Mapping[str, Any], target: Callable, owner: str, reserved: Sequence[str] = ()
+) -> dict[str, Any]:
     """The options with every slot resolved to a callable, ready for ``target(**options)``.
 
     Args:
         options: what the user gave.
         target: a class or a function; its signature is the list of allowed options, its annotations are their types.
         owner: what messages call the target, for example ``model 'mgno_tiny'``.
+        reserved: arguments of the target that its caller gives.
 
     Raises:
         UserError: an option is unknown or has a wrong type; or a slot names no layer, or gives it wrong options.
     """
-    allowed = allowed_options(target)
+    allowed = {name: kind for name, kind in allowed_options(target).items() if name not in reserved}
     for name in options:
+        if name in reserved:
+            raise UserError(f"option {name!r} of {owner} is set by katops; leave it out")
         if name not in allowed:
             guess = did_you_mean(name, allowed)
             raise UserError(f"unknown option {name!r} of {owner}{guess} Allowed: {', '.join(allowed) or 'none'}.")

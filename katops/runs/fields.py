@@ -36,7 +36,7 @@ from katops.runs.forecasts import (
     predictor_at_times,
     predictor_of,
 )
-from katops.runs.model_data import learned_outputs, mesh_warning, open_for_model, part_windows
+from katops.runs.model_data import learned_outputs, mesh_warning, open_for_model, output_offsets, part_windows
 from katops.runs.result import RunResult, model_card, model_name, warn
 from katops.training.data import HeldOut, RunData, open_run_data
 from katops.training.directory import LOG_FILE, remove_run
@@ -157,6 +157,7 @@ def predict_fields(
     else:
         predictor = _predictor(bundle, steps, request)
     outputs = learned_outputs(found, bundle.meta)
+    offsets = torch.tensor(output_offsets(found, bundle.meta)).view(-1, *(1,) * len(bundle.meta.axes))
 
     def predictions() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         bundle.predictor.eval()
@@ -165,7 +166,7 @@ def predict_fields(
             given = batch.to(device)
             with torch.inference_mode():
                 fields = predictor(given.x, given.time, *(() if given.constants is None else (given.constants,)))
-            yield fields[:, :, outputs].cpu().numpy(), batch.index.numpy()
+            yield (fields.cpu() + offsets)[:, :, outputs].numpy(), batch.index.numpy()
 
     meta = replace(bundle.meta, steps_out=steps, outputs=tuple(bundle.meta.outputs[place] for place in outputs))
     provenance = {"model": model_name(bundle), "predicted_from": Path(file).name}

@@ -108,6 +108,12 @@ def learned_outputs(data: ModelData, meta: FieldMeta) -> list[int]:
     return [place for place, channel in enumerate(meta.outputs) if mask.get(channel.name, "") is not None]
 
 
+def output_offsets(data: ModelData, meta: FieldMeta) -> list[float]:
+    """What was subtracted from each output channel of data of this kind."""
+    offset = data.reading.get("offset", {})
+    return [offset.get(channel.name, 0.0) for channel in meta.outputs]
+
+
 def _split_as_trained(stated: dict[str, Any], n_samples: int) -> Split:
     if stated.get("preset") is not None:
         return preset_split(stated["preset"], n_samples, stated["train"])
@@ -164,7 +170,8 @@ def _window(reading: Mapping[str, Any], meta: FieldMeta, layouts: Sequence[FileL
 
 def _aligned(dataset: FieldDataset, reading: Mapping[str, Any], meta: FieldMeta, outputs: bool) -> FieldSource:
     fill, mask, lead_time = reading.get("fill", {}), reading.get("mask", {}), reading.get("lead_time")
-    if not fill and not mask and lead_time is None:
+    offset = reading.get("offset", {})
+    if not fill and not mask and lead_time is None and not offset:
         return dataset
     given = set(meta.condition)
     return AlignedDataset(
@@ -175,6 +182,7 @@ def _aligned(dataset: FieldDataset, reading: Mapping[str, Any], meta: FieldMeta,
         fill=fill,
         mask=mask if outputs else {},
         lead_time=lead_time,
+        offset=offset,
     )
 
 

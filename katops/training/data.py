@@ -1,7 +1,7 @@
 """From the ``data`` section of a configuration to data sets, splits and statistics, checked before any training."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,7 @@ class RunData:
         parts: the data sets of a mixture; empty where there is one.
         weights: how often windows of each part are drawn.
         together: pairs of a trajectory that share a batch.
+        statistics: stated (mean, standard deviation) of channels.
     """
 
     dataset: FieldSource
@@ -90,6 +91,7 @@ class RunData:
     parts: tuple["RunData", ...] = ()
     weights: tuple[float, ...] = (1.0,)
     together: int = 1
+    statistics: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def meta(self) -> FieldMeta:
@@ -162,7 +164,12 @@ def statement(config: DataConfig) -> dict[str, Any]:
     return {key: getattr(config, key) for key in keys} | stored
 
 
-def open_run_data(config: DataConfig, batch_size: int, generation_progress: CheckProgress | None = None) -> RunData:
+def open_run_data(
+    config: DataConfig,
+    batch_size: int,
+    generation_progress: CheckProgress | None = None,
+    offset: Mapping[str, float] | None = None,
+) -> RunData:
     """Open the files, generate the first if the configuration says how, and share the samples out.
 
     Raises:
@@ -171,15 +178,16 @@ def open_run_data(config: DataConfig, batch_size: int, generation_progress: Chec
     """
     if config.mix:
         return _open_mixture(config, batch_size, generation_progress)
+    offset = offset or {}
     if config.generate:
         wanted = config.generate
         problem = create_problem(wanted.problem, **wanted.options)
         _share_out(config, wanted.samples)
         write(problem, wanted.samples, wanted.seed, config.file, progress=generation_progress)
-    dataset = open_dataset(config.file, config, exclude=config.exclude)
+    dataset = open_dataset(config.file, config, exclude=config.exclude, offset=offset)
     parts = _share_out(config, dataset.n_samples)
     _check_batch(len(dataset.of_samples(parts.train)), batch_size, config.name)
-    tests = _named_apart([_held_out(path, config, dataset, "test_files") for path in config.test_files])
+    tests = _named_apart([_held_out(path, config, dataset, "test_files", offset) for path in config.test_files])
     own = Path(config.name)
     if not tests and len(parts.test):
         tests = (HeldOut(own.name, dataset, dataset.of_samples(parts.test), own),)
@@ -189,19 +197,25 @@ def open_run_data(config: DataConfig, batch_size: int, generation_progress: Chec
         )
     validation = None
     if config.validation_files:
-        validation = _held_out(config.validation_files, config, dataset, "validation_files")
+        validation = _held_out(config.validation_files, config, dataset, "validation_files", offset)
     elif len(parts.validation):
         validation = HeldOut(own.name, dataset, dataset.of_samples(parts.validation), own)
     if isinstance(dataset.window, Pairs):
         validation = None if validation is None else _from_first_frame(validation)
         tests = tuple(test.direct_from_first() for test in tests)
     together = config.pairs.together if config.pairs is not None else 1
-    return RunData(dataset, parts, validation, tests, fingerprint(dataset.layouts), together=together)
+    stated = {name: (mean, std) for name, (mean, std) in config.statistics.items()}
+    return RunData(
+        dataset, parts, validation, tests, fingerprint(dataset.layouts), together=together, statistics=stated
+    )
 
 
 def _open_mixture(config: DataConfig, batch_size: int, generation_progress: CheckProgress | None) -> RunData:
     """The data sets of ``data.mix`` as one."""
-    parts = tuple(open_run_data(entry, 1, generation_progress) for entry in config.mix)
+    statistics, offsets = stated_together(config)
+    parts = tuple(
+        open_run_data(entry, 1, generation_progress, offset) for entry, offset in zip(config.mix, offsets, strict=True)
+    )
     dataset = MixedDataset([part.dataset for part in parts])
     split_all = Split(
         *(
@@ -230,9 +244,38 @@ def _open_mixture(config: DataConfig, batch_size: int, generation_progress: Chec
         parts,
         tuple(entry.weight for entry in config.mix),
         together,
+        statistics,
     )
     _check_batch(len(data.train_windows), batch_size, config.name)
     return data
+
+
+def stated_together(config: DataConfig) -> tuple[dict[str, tuple[float, float]], list[dict[str, float]]]:
+    """The statistics that the entries of ``data.mix`` state, as one, and what is subtracted from each data set for it.
+
+    Data sets of which one states another mean than the others, as the published ones do of the pressure, are moved to
+    the mean of the first one.
+
+    Raises:
+        UserError: two entries state different standard deviations of a channel.
+    """
+    common = {name: (mean, std) for name, (mean, std) in config.statistics.items()}
+    offsets: list[dict[str, float]] = []
+    for entry in config.mix:
+        moved = {}
+        for name, (mean, std) in entry.statistics.items():
+            if name in entry.fill and name in entry.mask:
+                continue
+            first, width = common.setdefault(name, (mean, std))
+            if std != width:
+                raise UserError(
+                    f"data.mix: the standard deviation of {name!r} is stated as {width} and, for {entry.file}, as "
+                    f"{std}; a channel of a mixture has one"
+                )
+            if mean != first and name not in entry.fill:
+                moved[name] = mean - first
+        offsets.append(moved)
+    return common, offsets
 
 
 def _from_first_frame(held_out: HeldOut) -> HeldOut:
@@ -262,7 +305,12 @@ def _check_batch(windows: int, batch_size: int, name: str) -> None:
         )
 
 
-def open_dataset(path: str | Path | Sequence[str], config: DataConfig, exclude: Sequence[int] = ()) -> FieldSource:
+def open_dataset(
+    path: str | Path | Sequence[str],
+    config: DataConfig,
+    exclude: Sequence[int] = (),
+    offset: Mapping[str, float] | None = None,
+) -> FieldSource:
     """The files of a path, folder or pattern with the description, window and resampling of the configuration."""
     if config.preset is not None:
         check_preset(config.preset, path, config.axes)
@@ -282,12 +330,12 @@ def open_dataset(path: str | Path | Sequence[str], config: DataConfig, exclude: 
         memory=config.memory,
         condition=config.condition,
     )
-    return aligned(dataset, config)
+    return aligned(dataset, config, offset)
 
 
-def aligned(dataset: FieldDataset, config: DataConfig) -> FieldSource:
+def aligned(dataset: FieldDataset, config: DataConfig, offset: Mapping[str, float] | None = None) -> FieldSource:
     """The data set in the channels of the configuration: with filled ones, masks and a lead time, where it has some."""
-    if not config.fill and not config.mask and config.lead_time is None:
+    if not config.fill and not config.mask and config.lead_time is None and not offset:
         return dataset
     meta = dataset.meta
     given = set(meta.condition)
@@ -297,7 +345,9 @@ def aligned(dataset: FieldDataset, config: DataConfig) -> FieldSource:
         "constants": [channel.name for channel in meta.constants if channel.name not in given],
     }
     names = {kind: own[kind] if getattr(config, kind) is None else getattr(config, kind) for kind in own}
-    return AlignedDataset(dataset, **names, fill=config.fill, mask=config.mask, lead_time=config.lead_time)
+    return AlignedDataset(
+        dataset, **names, fill=config.fill, mask=config.mask, lead_time=config.lead_time, offset=offset
+    )
 
 
 def _window(config: DataConfig, layouts: Sequence[FileLayout]) -> Window | Pairs:
@@ -350,8 +400,10 @@ def _test_share(config: DataConfig) -> int | float | None:
     return config.split.test
 
 
-def _held_out(path: str | Sequence[str], config: DataConfig, train: FieldSource, key: str) -> HeldOut:
-    dataset = open_dataset(path, config)
+def _held_out(
+    path: str | Sequence[str], config: DataConfig, train: FieldSource, key: str, offset: Mapping[str, float]
+) -> HeldOut:
+    dataset = open_dataset(path, config, offset=offset)
     named = path if isinstance(path, str) else ", ".join(path)
     for kind in ("inputs", "constants", "outputs", "boundary"):
         ours, theirs = getattr(train.meta, kind), getattr(dataset.meta, kind)

@@ -79,7 +79,7 @@ def build_predictor(config: RunConfig, data: RunData, fit: Fit) -> FieldPredicto
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     model = _build(config, data.meta, data.dataset.space)
     normalizer = fit.normalizer
-    normalizer.state(config.data.statistics)
+    normalizer.state(data.statistics)
     scale = config.data.time_scale or data.longest_lead
     if scale:
         normalizer.time_scale.fill_(scale)
@@ -173,6 +173,7 @@ def _data_header(config: RunConfig, data: RunData) -> dict[str, Any]:
         "split": {name: len(getattr(data.split, name)) for name in ("train", "validation", "test")}
         | {"seed": config.data.split.seed, "preset": config.data.split.preset},
         **_reading(config.data),
+        "offset": dict(getattr(data.dataset, "offset", {})),
     }
     if data.parts:
         parts = zip(config.data.mix, data.parts, strict=True)

@@ -11,6 +11,7 @@ from katops.config import RunConfig
 from katops.errors import UserError
 from katops.fields import FieldMeta
 from katops.models.scot import ScOT, from_published
+from katops.models.scot_channels import adapt
 from katops.predictors import FieldPredictor
 
 # Of the published Poseidon models, with the normalisation that the published code has for all fluids.
@@ -60,8 +61,6 @@ def start_from(config: RunConfig, predictor: FieldPredictor) -> str | None:
     inputs, outputs = channel_names(predictor.meta)
     same = (initial.inputs, initial.outputs) == (tuple(inputs), tuple(outputs))
     if isinstance(predictor.model, ScOT) and not same:
-        from katops.models.scot_channels import adapt
-
         report = adapt(initial.state, initial.inputs, initial.outputs, predictor.model, inputs, outputs)
         return f"weights of {source}: {report}"
     if not same:
@@ -112,7 +111,7 @@ def _published(source: str) -> Initial:
 def _take_statistics(config: RunConfig, predictor: FieldPredictor, initial: Initial) -> None:
     normalizer = predictor.normalizer
     ours = {*normalizer.inputs, *normalizer.outputs, *normalizer.constants}
-    stated = config.data.statistics
+    stated = set(config.data.statistics)
     normalizer.state({n: v for n, v in initial.statistics.items() if n in ours and n not in stated})
     if config.data.time_scale is None:
         normalizer.time_scale.fill_(initial.time_scale)

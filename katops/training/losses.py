@@ -120,23 +120,15 @@ def build_loss(component: Component, normalizer: Normalizer, meta: FieldMeta) ->
     Raises:
         UserError: the name or an option is unknown.
     """
-    options = component.options
+    options, owner = component.options, f"train.loss {component.name!r}"
     if component.name in LOSSES:
-        _refuse(component, ("normalizer", "meta"))
         factory = LOSSES[component.name]
-        return factory(normalizer, meta, **resolve_options(options, factory, f"train.loss {component.name!r}"))
+        return factory(normalizer, meta, **resolve_options(options, factory, owner, ("normalizer", "meta")))
     if component.name not in METRICS:
         known = [*METRICS.names(), *LOSSES]
         raise UserError(
             f"unknown train.loss {component.name!r}{did_you_mean(component.name, known)} Known: {', '.join(known)}."
         )
     metric = METRICS[component.name].factory
-    _refuse(component, ("prediction", "target", "n_axes"))
-    options = resolve_options(options, metric, f"train.loss {component.name!r}")
+    options = resolve_options(options, metric, owner, ("prediction", "target", "n_axes"))
     return MetricLoss(functools.partial(metric, **options), normalizer)
-
-
-def _refuse(component: Component, internal: Sequence[str]) -> None:
-    for option in internal:
-        if option in component.options:
-            raise UserError(f"train.loss: {option!r} of {component.name!r} is set by katops; leave it out")

@@ -173,11 +173,8 @@ def check_schedule(config: TrainConfig) -> None:
 
 def _schedule(config: TrainConfig) -> Callable[..., LRScheduler | None]:
     name, options = config.schedule.name, config.schedule.options
-    for given in ("optimizer", "total_steps", "steps_per_epoch"):
-        if given in options:
-            raise UserError(f"train.schedule: {given!r} of {name!r} is set by katops; leave it out")
-    schedule = SCHEDULES[name]
-    return functools.partial(schedule, **resolve_options(options, schedule, f"train.schedule {name!r}"))
+    schedule, reserved = SCHEDULES[name], ("optimizer", "total_steps", "steps_per_epoch")
+    return functools.partial(schedule, **resolve_options(options, schedule, f"train.schedule {name!r}", reserved))
 
 
 def steps_per_epoch(config: TrainConfig, n_samples: int) -> int:

@@ -178,3 +178,15 @@ def test_a_loader_of_a_mixture_continues_where_it_stopped(incompressible, compre
     second = loader()
     second.load_state_dict(state)
     assert all(torch.equal(a.index, b) for a, b in zip(second, whole[3:], strict=True))
+
+
+def test_an_offset_is_subtracted_from_fields_statistics_and_mean_targets(compressible):
+    moved = AlignedDataset(compressible, inputs=NAMES, outputs=NAMES, offset={"pressure": 5.0})
+    ours, theirs = moved.read([1, 4]), compressible.read([1, 4])
+    torch.testing.assert_close(ours.x[:, :, 2], theirs.x[:, :, 2] - 5)
+    assert torch.equal(ours.y[:, :, :2], theirs.y[:, :, :2])
+    statistics = field_statistics(compressible, np.arange(54))
+    joint = joint_statistics([Share(moved, statistics)], moved.meta)
+    assert joint.outputs[2].mean == pytest.approx(statistics.outputs[2].mean - 5)
+    assert joint.outputs[2].std == pytest.approx(statistics.outputs[2].std)
+    np.testing.assert_allclose(joint.target_mean[:, 2], statistics.target_mean[:, 2] - 5)

@@ -156,3 +156,8 @@ def test_layers_are_created_by_name():
         create_layer("mlp")
     with pytest.raises(UserError, match="unknown option 'chanels' of layer 'group_norm'; did you mean 'channels'"):
         create_layer("group_norm", chanels=6)
+
+
+def test_two_names_of_the_input_channels_that_disagree_are_refused():
+    with pytest.raises(UserError, match="in_chans is 3, but in_channels is 2"):
+        build_model("mgno_tiny", in_chans=3, in_channels=2)

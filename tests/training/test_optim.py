@@ -75,7 +75,7 @@ def test_adamw_leaves_biases_without_decay():
         ({"name": "one_cycle", "rise": 1.5}, "rise must lie between 0 and 1"),
         ({"name": "step", "every": 0}, "every must be at least 1 epoch"),
         ({"name": "step", "factor": "half"}, "option 'factor' of .* must be a number"),
-        ({"name": "cosine", "total_steps": 3}, "'total_steps' of 'cosine' is set by katops"),
+        ({"name": "cosine", "total_steps": 3}, "'total_steps' of train.schedule 'cosine' is set by katops"),
     ],
 )
 def test_a_wrong_option_of_a_schedule_is_told_before_any_data_are_read(schedule, message):

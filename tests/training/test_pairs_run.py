@@ -185,6 +185,24 @@ def test_fine_tuning_begins_as_the_very_function_that_the_initial_model_is(tuned
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
+def test_fine_tuning_takes_the_channels_that_it_has_by_name_and_reports_the_others(mixed, fine_tuning, tmp_path):
+    other = {
+        **fine_tuning,
+        "output": str(tmp_path / "other"),
+        "data": {**fine_tuning["data"], "normalizer": "initial"},
+        "train": {**fine_tuning["train"], "initial": str(mixed.directory)},
+    }
+    result = katops.train(other)
+    said = result.bundle.header["training"]["initial"]
+    assert "input velocity" in said
+    assert "patch_recovery.projection.weight" in said
+    ours, theirs = result.bundle.predictor.normalizer, mixed.bundle.predictor.normalizer
+    assert float(ours.output_std) == pytest.approx(float(theirs.output_std[1]))
+    before, after = mixed.bundle.model.state_dict(), result.bundle.model.state_dict()
+    layer = "encoder.layers.0.blocks.0.attention.self.query.weight"
+    torch.testing.assert_close(before[layer], after[layer], atol=2e-3, rtol=0)
+
+
 def test_parts_of_the_model_have_learning_rates_of_their_own(tuned, fine_tuning, tmp_path):
     frozen = {
         **fine_tuning,
@@ -260,4 +278,40 @@ def test_mistakes_that_need_the_files_are_told_in_a_sentence(fine_tuning, change
         **{s: k if s == "model" else {**fine_tuning[s], **k} for s, k in changes.items()},
     }
     with pytest.raises(UserError, match=words):
+        katops.train(values)
+
+
+def test_published_levels_of_the_pressure_are_moved_to_one_and_back(pretraining, files, tmp_path):
+    mix = [
+        {"file": files["gas"], "statistics": {"pressure": [1.0, 0.4], "velocity": [0.0, 0.5]}},
+        {**pretraining["data"]["mix"][0], "statistics": {"pressure": [9.0, 0.4], "velocity": [0.0, 0.5]}},
+        {"file": write(tmp_path / "high.h5", **high(files["gas"])), "statistics": {"pressure": [4.0, 0.4]}},
+    ]
+    values = {**pretraining, "output": str(tmp_path / "run"), "report": {"examples": 1}}
+    values["data"] = {**pretraining["data"], "mix": mix}
+    values["train"] = {**pretraining["train"], "max_steps": 2}
+    bundle = katops.train(values).bundle
+    normalizer = bundle.predictor.normalizer
+    assert normalizer.known()["pressure"] == pytest.approx((1.0, 0.4))
+    assert [part["offset"] for part in bundle.header["data"]["mix"]] == [{}, {}, {"pressure": 3.0}]
+    low, shifted = (
+        h5py.File(katops.predict(tmp_path / "run", file, tmp_path / name, times=[0.5]))["fields/pressure"][:]
+        for name, file in (("low.h5", files["gas"]), ("shifted.h5", str(tmp_path / "high.h5")))
+    )
+    np.testing.assert_allclose(shifted - low, 3.0, atol=1e-4)
+
+
+def high(gas):
+    """The same gas at another level of the pressure."""
+    with h5py.File(gas) as file:
+        return {name: file[name][:] + (3.0 if name == "pressure" else 0.0) for name in FLUID}
+
+
+def test_a_channel_of_a_mixture_has_one_stated_deviation(pretraining, tmp_path):
+    mix = [
+        {**entry, "statistics": {"velocity": [0.0, 1.0 + place]}}
+        for place, entry in enumerate(pretraining["data"]["mix"])
+    ]
+    values = {**pretraining, "output": str(tmp_path), "data": {**pretraining["data"], "mix": mix}}
+    with pytest.raises(UserError, match="a channel of a mixture has one"):
         katops.train(values)
