@@ -143,7 +143,8 @@ def test_a_mixture_is_trained_evaluated_and_reported_and_each_file_is_read_in_it
         np.testing.assert_allclose(file["time"], [0.3, 0.7])
 
 
-def test_a_resumed_mixture_ends_with_the_weights_of_an_uninterrupted_one(mixed, pretraining, tmp_path):
+def test_a_resumed_mixture_ends_with_the_weights_of_an_uninterrupted_one(mixed, pretraining, tmp_path, monkeypatch):
+    monkeypatch.setattr("katops.runs.fields.write_report", lambda *arguments, **options: None)
     whole = mixed.bundle
     parts = {**pretraining, "output": str(tmp_path / "parts"), "report": {"examples": 1}}
     first = tmp_path / "interrupted.py"
@@ -281,7 +282,8 @@ def test_mistakes_that_need_the_files_are_told_in_a_sentence(fine_tuning, change
         katops.train(values)
 
 
-def test_published_levels_of_the_pressure_are_moved_to_one_and_back(pretraining, files, tmp_path):
+def test_published_levels_of_the_pressure_are_moved_to_one_and_back(pretraining, files, tmp_path, monkeypatch):
+    monkeypatch.setattr("katops.runs.fields.write_report", lambda *arguments, **options: None)
     mix = [
         {"file": files["gas"], "statistics": {"pressure": [1.0, 0.4], "velocity": [0.0, 0.5]}},
         {**pretraining["data"]["mix"][0], "statistics": {"pressure": [9.0, 0.4], "velocity": [0.0, 0.5]}},
