@@ -70,6 +70,16 @@ def test_steps_of_different_lengths_are_the_distances_of_the_times():
     assert predictor.model.leads == pytest.approx([0.1, 0.3, 0.6])
 
 
+def test_steps_end_at_the_stops_and_frames_between_them_do_not_change_the_way():
+    predictor = decay()
+    forecast = Forecast(predictor, [0.25, 0.5, 0.75, 1.0], step=0.5, last=1.0, stops=[0.75, 1.0])
+    assert forecast.calls == [2, 1]
+    y = forecast(state())
+    assert predictor.model.leads == pytest.approx([0.25, 0.375, 0.125, 0.375, 0.25])
+    for frame in range(4):
+        torch.testing.assert_close(y[:, frame], state()[:, 0] * math.exp(-3 * (frame + 1) / 4))
+
+
 def test_the_model_sees_times_in_units_of_the_time_scale():
     predictor = decay(scale=4.0)
     predictor(state(), torch.tensor([2.0, 2.0], dtype=torch.float64))

@@ -253,7 +253,7 @@ class RunConfig(BaseRunConfig):
                 f"{locate(('data', 'split'))}: train, validation and test add up to {sum(shares):g} of the samples; "
                 f"they may add up to 1 at most"
             )
-        if isinstance(split.train, int) and split.train < train.batch_size and data.pairs is None:
+        if isinstance(split.train, int) and split.train < train.batch_size and not data.mix and data.pairs is None:
             raise UserError(
                 f"{locate(('train', 'batch_size'))} is {train.batch_size}, more than the {split.train} samples of "
                 f"data.split.train; make the batch smaller or the split larger"
@@ -285,11 +285,20 @@ class RunConfig(BaseRunConfig):
         for number, entry in enumerate(data.mix):
             if entry.mix or entry.file is None:
                 raise UserError(f"{locate(('data', 'mix'))}: entry {number} needs file, and no mix of its own")
-        if data.pairs is not None and data.window != WindowConfig():
-            raise UserError(f"{locate(('data', 'pairs'))} take the place of data.window; keep one of them")
-        if data.pairs is not None and train.rollout.steps > 1:
+        for section in (data, *data.mix):
+            self._check_pairs(section, locate)
+        if data.normalizer == "initial" and train.initial is None:
+            raise UserError(f"{locate(('data', 'normalizer'))} is 'initial', but train.initial names no model")
+
+    def _check_pairs(self, section: DataConfig, locate: Locate) -> None:
+        pairs, where = section.pairs, ("data", "pairs")
+        if pairs is None:
+            return
+        if section.window != WindowConfig():
+            raise UserError(f"{locate(where)} take the place of data.window; keep one of them")
+        if pairs.frames is not None and pairs.model_fields_set & {"first", "last", "every"}:
+            raise UserError(f"{locate(where)} has frames, which say which frames there are; drop first, last and every")
+        if self.train.rollout.steps > 1:
             raise UserError(
                 f"{locate(('train', 'rollout', 'steps'))} is for windows that follow each other; data.pairs have none"
             )
-        if data.normalizer == "initial" and train.initial is None:
-            raise UserError(f"{locate(('data', 'normalizer'))} is 'initial', but train.initial names no model")

@@ -37,7 +37,7 @@ class AlignedDataset(Dataset):
         fill: channels that the files lack: a number, a field (\\*space), or the name of an analytic one.
         mask: outputs that are not learned, see :data:`Mask`.
         lead_time: of a steady problem, for models that take one.
-        offset: what is subtracted from channels that the files have, so that data sets that differ in a level (of the
+        offset: what is subtracted from channels, filled ones too, so that data sets that differ in a level (of the
             pressure) can be learned together.
 
     Attributes:
@@ -153,9 +153,11 @@ class AlignedDataset(Dataset):
         complete = torch.empty((batch, steps, len(wanted), *self.space), dtype=self.dtype)
         for position, name in enumerate(wanted):
             if name in stored:
-                complete[:, :, position] = fields[:, :, stored.index(name)] - self.offset.get(name, 0.0)
+                complete[:, :, position] = fields[:, :, stored.index(name)]
             else:
                 complete[:, :, position] = torch.as_tensor(self.fill[name]).to(self.dtype)
+            if name in self.offset:
+                complete[:, :, position] -= self.offset[name]
         return complete
 
     def _masked(self, sample: FieldSample) -> Tensor | None:

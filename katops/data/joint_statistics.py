@@ -72,11 +72,11 @@ def _unknown(share: Share, name: str) -> bool:
 
 def _of_channel(share: Share, kind: str, name: str) -> ChannelStatistics:
     found = next((row for row in getattr(share.statistics, kind) if row.name == name), None)
+    offset = _offset(share, name)
     if found is not None:
-        offset = _offset(share, name)
         moved = {key: getattr(found, key) - offset for key in ("mean", "minimum", "maximum")}
         return replace(found, **moved)
-    values = np.asarray(share.dataset.fill[name], dtype=np.float64)
+    values = np.asarray(share.dataset.fill[name], dtype=np.float64) - offset
     numbers = (float(values.mean()), float(values.std()), float(values.min()), float(values.max()))
     return ChannelStatistics(name, share.statistics.count * int(np.prod(share.dataset.space)), *numbers)
 
@@ -89,7 +89,7 @@ def _target_mean(share: Share, outputs: Sequence[str], steps: int) -> np.ndarray
         if name in stored:
             mean[:, position] = share.statistics.target_mean[:, stored.index(name)] - _offset(share, name)
         else:
-            mean[:, position] = share.dataset.fill[name]
+            mean[:, position] = share.dataset.fill[name] - _offset(share, name)
     return mean
 
 

@@ -210,10 +210,16 @@ def _common(parts: Sequence[Source]) -> FieldMeta:
     """What is true of all parts.
 
     Raises:
-        UserError: they differ in channels, axes or grid.
+        UserError: they differ in frames of a window, channels or grid.
     """
     first = parts[0]
     for part in parts[1:]:
+        ours, theirs = ((p.meta.steps_in, p.meta.steps_out) for p in (first, part))
+        if ours != theirs:
+            raise UserError(
+                f"data.mix: windows of {part.layout.path} have {theirs[0]} frames in and {theirs[1]} out, those of "
+                f"{first.layout.path} {ours[0]} and {ours[1]}; one model takes the same number everywhere"
+            )
         for kind in ("inputs", "outputs", "constants"):
             ours, theirs = ([channel.name for channel in getattr(p.meta, kind)] for p in (first, part))
             if ours != theirs:

@@ -98,4 +98,6 @@ def _merged(key: str, own: Any, stated: Any) -> Any:
         return stated
     # Sizes of all parts leave nothing of the published split; fewer training samples do.
     replaces = key == "split" and {"preset", "validation", "test"} & stated.keys()
+    # Frames that are stated in words take the place of the listed ones.
+    replaces = replaces or (key == "pairs" and {"first", "last", "every"} & stated.keys())
     return dict(stated) if replaces else {**own, **stated}

@@ -20,13 +20,15 @@ class Forecast:
 
     Direct, every time in one step from the input: u(t_k) = G(t_k) u(0). Autoregressive, where ``step`` is given: from
     one time to the next in as many equal steps as are needed for none to be longer than ``step``, u(t_k) =
-    G(h)^n u(t_{k-1}) with n h = t_k - t_{k-1}.
+    G(h)^n u(t_{k-1}) with n h = t_k - t_{k-1}. Times between the ends of two steps are reached by a shorter
+    step from the first of them, from which the way does not go on.
 
     Args:
         predictor: of one frame.
         fractions: t_k as fractions of the last one, increasing, above 0, ending with 1.
         step: longest step as a fraction of the last time; ``None`` for direct predictions.
         last: the last time, where the caller does not give it.
+        stops: the fractions at which steps end, the last one being 1; all of them where ``None``.
 
     Raises:
         UserError: the predictor predicts several frames in a call, the times do not increase, or predictions cannot be
@@ -40,6 +42,7 @@ class Forecast:
         *,
         step: float | None = None,
         last: float | None = None,
+        stops: Sequence[float] | None = None,
     ) -> None:
         meta = predictor.meta
         if meta.steps_out != 1 or not getattr(predictor.model, "takes_time", False):
@@ -56,13 +59,14 @@ class Forecast:
                 raise UserError(f"the step of a forecast must be above 0; given: {step}")
         self.predictor = predictor
         self.fractions, self.step, self.last = tuple(fractions), step, last
+        self.stops = tuple(fractions if stops is None or step is None else stops)
 
     @property
     def calls(self) -> list[int]:
-        """Calls of the predictor from one time to the next; 1 each for direct predictions."""
+        """Calls of the predictor from one stop to the next; 1 each for direct predictions."""
         if self.step is None:
             return [1] * len(self.fractions)
-        gaps = [later - earlier for earlier, later in pairwise((0.0, *self.fractions))]
+        gaps = [later - earlier for earlier, later in pairwise((0.0, *self.stops))]
         return [max(1, math.ceil(gap / self.step - _SAME)) for gap in gaps]
 
     def __call__(self, x: Tensor, time: Tensor | None = None, constants: Tensor | None = None) -> Tensor:
@@ -89,10 +93,15 @@ class Forecast:
 
     def _stepping(self, x: Tensor, time: Tensor, constants: Tensor | None) -> Iterator[Tensor]:
         reached = 0.0
-        for fraction, calls in zip(self.fractions, self.calls, strict=True):
-            lead = time * ((fraction - reached) / calls)
-            for _ in range(calls):
-                y = self.predictor(x, lead, constants)
+        for stop, calls in zip(self.stops, self.calls, strict=True):
+            lead = (stop - reached) / calls
+            for call in range(calls):
+                start, end = reached + call * lead, reached + (call + 1) * lead
+                for fraction in self.fractions:
+                    if start + _SAME < fraction < end - _SAME:
+                        yield self.predictor(x, time * (fraction - start), constants)
+                y = self.predictor(x, time * lead, constants)
+                if any(abs(fraction - end) <= _SAME for fraction in self.fractions):
+                    yield y
                 x = following(x, y, self.predictor.meta)
-            reached = fraction
-            yield y
+            reached = stop

@@ -11,7 +11,7 @@ from katops.metrics import relative_l2
 from katops.predictors.forecast import Forecast
 from katops.predictors.rollout import check_channels
 from katops.training.data import HeldOut, RunData
-from katops.training.losses import without_masked
+from katops.training.losses import both_without_masked
 
 
 def compare_steps(bundle: Bundle, data: RunData, batch_size: int) -> list[dict[str, Any]]:
@@ -51,9 +51,9 @@ def _errors(bundle: Bundle, held_out: HeldOut, batch_size: int) -> list[tuple[fl
         if batch.time is None:
             return []
         constants = () if batch.constants is None else (batch.constants,)
-        target = batch.y[:, -1:]
         for count, forecast in forecasts.items():
-            prediction = without_masked(forecast(batch.x, batch.time, *constants), target, batch.mask)
+            prediction = forecast(batch.x, batch.time, *constants)
+            prediction, target = both_without_masked(prediction, batch.y[:, -1:], batch.mask)
             sums[count] += float(relative_l2(prediction.flatten(1, 2), target.flatten(1, 2)).sum())
         samples, last = samples + len(batch.x), float(batch.time[0])
     return [(last / count, total / samples) for count, total in sums.items()]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,8 @@ def evaluate_fields(
     console: Console,
 ) -> Evaluation:
     """Measure on a file with known answers; see :func:`katops.api.evaluate`."""
-    found = open_for_model(bundle, file)
-    if request.given:
-        step = found.dataset.layout.meta.time_step
-        found = open_for_model(bundle, file, window=comparison_window(request, bundle, step))
+    window = partial(comparison_window, request) if request.given else None
+    found = open_for_model(bundle, file, window=window)
     dataset = found.dataset
     windows, part = part_windows(found, split)
     warning = mesh_warning(bundle, dataset)
@@ -142,7 +141,7 @@ def predict_fields(
     Coordinates, boundary conditions, units and names are kept; the grid may be another one than in training, which is
     warned about. Memory does not grow with the file, and ``output`` appears when it is whole.
     """
-    window = input_window(request, bundle) if request.given else None
+    window = (lambda training, _: input_window(request, training)) if request.given else None
     found = open_for_model(bundle, file, outputs=False, window=window)
     dataset = found.dataset
     if output.exists() and (not overwrite or any(output.samefile(layout.path) for layout in dataset.layouts)):
@@ -199,10 +198,19 @@ def _rollouts(run: RunConfig, data: RunData) -> list[HeldOut]:
     wanted = run.report.rollout
     if wanted is None:
         return []
-    window = data.dataset.window
-    window = Window(every=window.every) if isinstance(window, Pairs) else window
-    window = rollout_window(window, wanted.frames, wanted.start)
-    return [test.in_windows(f"{test.name}, rollout of {wanted.frames} frames", window) for test in data.tests]
+    return [
+        test.in_windows(
+            f"{test.name}, rollout of {wanted.frames} frames",
+            rollout_window(_of_calls(test), wanted.frames, wanted.start),
+        )
+        for test in data.tests
+    ]
+
+
+def _of_calls(test: HeldOut) -> Window:
+    """The frames that the calls of a rollout are apart: those of the training, in each data set of its own."""
+    window = test.dataset.window
+    return Window(every=window.every) if test.direct else window
 
 
 def _trajectories(run: RunConfig, data: RunData) -> list[HeldOut]:
@@ -221,12 +229,13 @@ def _trajectories(run: RunConfig, data: RunData) -> list[HeldOut]:
             f"and n_out {window.n_out}"
         )
     frames = [min(int(layout.frames.min()) for layout in test.dataset.layouts) for test in data.tests]
-    later = [(count - 1) // window.every for count in frames]
+    every = [test.dataset.window.every for test in data.tests]
+    later = [(count - 1) // distance for count, distance in zip(frames, every, strict=True)]
     if min(later) < 2:
         raise UserError("report.semigroup needs trajectories of at least 3 frames, so that there are two steps in them")
     return [
-        test.in_windows(test.name, Window(n_out=count, every=window.every, stride=WHOLE_TRAJECTORY))
-        for test, count in zip(data.tests, later, strict=True)
+        test.in_windows(test.name, Window(n_out=count, every=distance, stride=WHOLE_TRAJECTORY))
+        for test, count, distance in zip(data.tests, later, every, strict=True)
     ]
 
 

@@ -14,7 +14,6 @@ from katops.data.windows import WHOLE_TRAJECTORY, Window
 from katops.errors import UserError
 from katops.predictors.forecast import Forecast
 from katops.predictors.rollout import Rollout, rollout_window
-from katops.runs.model_data import training_window
 
 Predictor = Callable[..., Any]
 AUTO = "auto"
@@ -80,30 +79,30 @@ def check_times(times: Sequence[float]) -> None:
         raise UserError(f"the times to predict at must increase from above 0 on; given: {list(times)}")
 
 
-def comparison_window(request: Request, bundle: Bundle, time_step: float | None) -> Window:
+def comparison_window(request: Request, training: Window, time_step: float | None) -> Window:
     """One window in each trajectory with the frames to compare with.
 
     For times these are the frames at their common distances: for 0.2 and 0.5, every 0.1 up to 0.5.
 
     Args:
         request: what is asked for.
-        bundle: the model.
+        training: the frames that calls of the model were apart in its training.
         time_step: of the frames in the file.
 
     Raises:
         UserError: the file has no even time step, or no frame at one of the times.
     """
     if request.times is None:
-        return rollout_window(training_window(bundle), request.rollout, request.start)
+        return rollout_window(training, request.rollout, request.start)
     frames = _frames_at(request.times, time_step)
     every = reduce(math.gcd, frames)
     return Window(n_out=frames[-1] // every, every=every, first=request.start, stride=WHOLE_TRAJECTORY)
 
 
-def input_window(request: Request, bundle: Bundle) -> Window:
+def input_window(request: Request, training: Window) -> Window:
     """One window in each trajectory with the frames to predict from."""
     if request.times is None:
-        return rollout_window(training_window(bundle), request.rollout, request.start)
+        return rollout_window(training, request.rollout, request.start)
     return Window(first=request.start, stride=WHOLE_TRAJECTORY)
 
 
@@ -114,7 +113,9 @@ def predictor_of(request: Request, bundle: Bundle, frames: int) -> Predictor:
     last = request.times[-1]
     step = _step(request, bundle)
     fractions = [(frame + 1) / frames for frame in range(frames)]
-    return Forecast(bundle.predictor, fractions, step=None if step is None else step / last)
+    # Steps end at the asked times, as in predictions, not at every frame that is compared.
+    stops = [round(time / last * frames) / frames for time in request.times]
+    return Forecast(bundle.predictor, fractions, step=None if step is None else step / last, stops=stops)
 
 
 def predictor_at_times(request: Request, bundle: Bundle) -> Predictor:

@@ -1,6 +1,6 @@
 """A file, read the way the training files of a model were read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from katops.data.aligned import AlignedDataset
 from katops.data.dataset import FieldDataset
 from katops.data.fingerprints import fingerprint
 from katops.data.layout import FileLayout
+from katops.data.pairs import Pairs
 from katops.data.sources import describe_all
 from katops.data.splits import Split, preset_split, split
 from katops.data.windows import Window
@@ -36,13 +37,17 @@ class ModelData:
     own: bool
 
 
+WindowOf = Callable[[Window, float | None], Window]
+"""(frames that the calls of the training were apart, time between the frames of the file) -> windows to read."""
+
+
 def open_for_model(
-    bundle: Bundle, file: str | Path, *, outputs: bool = True, window: Window | None = None
+    bundle: Bundle, file: str | Path, *, outputs: bool = True, window: WindowOf | None = None
 ) -> ModelData:
     """A file, read the way the training file of the model was read.
 
     A model that was trained on several data sets reads a file like the one among them that it is, or else like the
-    first whose channels it has.
+    one that reads the most of its channels.
 
     Args:
         bundle: the model.
@@ -58,24 +63,19 @@ def open_for_model(
     meta = bundle.meta
     _check_boundary(bundle, file, layouts[0], reading)
     own = reading.get("fingerprint") == fingerprint(layouts)
+    exclude = reading.get("exclude", ()) if own else ()
     dataset = FieldDataset(
         layouts,
-        window=_window(reading, meta, layouts, outputs) if window is None else window,
+        window=_window(reading, layouts, exclude)
+        if window is None
+        else window(_of_calls(reading, meta), _time_step(layouts)),
         resample=resampling(reading),
-        exclude=reading.get("exclude", ()) if own else (),
+        exclude=exclude,
         condition=meta.condition,
     )
     aligned = _aligned(dataset, reading, meta, outputs)
     _check_channels(bundle, file, aligned, outputs)
     return ModelData(aligned, reading, own)
-
-
-def training_window(bundle: Bundle) -> Window:
-    """The frames that calls of the model are apart in its training, for rollouts."""
-    data = _readings(bundle)[0]
-    if data.get("pairs") is not None and data["pairs"]["every"]:
-        return Window(every=data["pairs"]["every"])
-    return Window(**data["window"]) if "window" in data else Window(bundle.meta.steps_in, bundle.meta.steps_out)
 
 
 def part_windows(data: ModelData, part: str) -> tuple[np.ndarray, str]:
@@ -128,7 +128,8 @@ def _readings(bundle: Bundle) -> list[Mapping[str, Any]]:
 def _described(bundle: Bundle, file: str | Path, outputs: bool) -> tuple[list[FileLayout], Mapping[str, Any]]:
     """The files, and the training files that they are read like."""
     readings = _readings(bundle)
-    fitting, refusals = [], []
+    fitting: list[tuple[list[FileLayout], Mapping[str, Any]]] = []
+    refusals = []
     for reading in readings:
         try:
             layouts = describe_all(file, **_statement(bundle.meta, reading, outputs))
@@ -142,7 +143,8 @@ def _described(bundle: Bundle, file: str | Path, outputs: bool) -> tuple[list[Fi
         fitting.append((layouts, reading))
     if not fitting:
         raise UserError(f"{file} can be read like none of the {len(readings)} training files; the first: {refusals[0]}")
-    return fitting[0]
+    # A file with a density of its own is not like one whose density was filled in.
+    return min(fitting, key=lambda found: len(found[1].get("fill", {})))
 
 
 def _statement(meta: FieldMeta, reading: Mapping[str, Any], outputs: bool) -> dict[str, Any]:
@@ -157,19 +159,38 @@ def _statement(meta: FieldMeta, reading: Mapping[str, Any], outputs: bool) -> di
     return {**reading.get("statement", {}), **stored}
 
 
-def _window(reading: Mapping[str, Any], meta: FieldMeta, layouts: Sequence[FileLayout], outputs: bool) -> Window | None:
+def _of_calls(reading: Mapping[str, Any], meta: FieldMeta) -> Window:
+    """The frames that calls of the model were apart in its training, for rollouts."""
+    pairs = reading.get("pairs")
+    if pairs is not None:
+        return Window(every=pairs["every"] if pairs["frames"] is None else Pairs(tuple(pairs["frames"])).every)
+    return Window(**reading["window"]) if "window" in reading else Window(meta.steps_in, meta.steps_out)
+
+
+def _time_step(layouts: Sequence[FileLayout]) -> float | None:
+    steps = {layout.meta.time_step for layout in layouts}
+    return steps.pop() if len(steps) == 1 else None
+
+
+def _window(reading: Mapping[str, Any], layouts: Sequence[FileLayout], exclude: Sequence[int]) -> Window | None:
     if reading.get("pairs") is not None:
         if min(layout.frames.min() for layout in layouts) == 1:
             raise UserError(
                 f"{layouts[0].path} has states of one time only; say at which lead times to predict: --at 0.1,0.2 "
                 f"(in Python: times=[0.1, 0.2])"
             )
-        return direct_window(pairs_of(reading["pairs"], layouts))
+        return direct_window(pairs_of(reading["pairs"], layouts, exclude))
     return Window(**reading["window"]) if "window" in reading else None
 
 
 def _aligned(dataset: FieldDataset, reading: Mapping[str, Any], meta: FieldMeta, outputs: bool) -> FieldSource:
-    fill, mask, lead_time = reading.get("fill", {}), reading.get("mask", {}), reading.get("lead_time")
+    mask, lead_time = reading.get("mask", {}), reading.get("lead_time")
+    named = {
+        channel.name
+        for kind in ("inputs", "constants", *(["outputs"] if outputs else []))
+        for channel in getattr(meta, kind)
+    }
+    fill = {name: value for name, value in reading.get("fill", {}).items() if name in named}
     offset = reading.get("offset", {})
     if not fill and not mask and lead_time is None and not offset:
         return dataset

@@ -81,6 +81,7 @@ class RunData:
         weights: how often windows of each part are drawn.
         together: pairs of a trajectory that share a batch.
         statistics: stated (mean, standard deviation) of channels.
+        time_scale: stated lead time that models see as 1.
     """
 
     dataset: FieldSource
@@ -92,6 +93,7 @@ class RunData:
     weights: tuple[float, ...] = (1.0,)
     together: int = 1
     statistics: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    time_scale: float | None = None
 
     @property
     def meta(self) -> FieldMeta:
@@ -128,8 +130,9 @@ class RunData:
         windows = self.train_windows
         if isinstance(self.dataset.window, Pairs):
             places = self.dataset.places(windows)
-            # One window for each distance of frames is enough.
-            windows = windows[np.unique(places.targets - places.starts, return_index=True)[1]]
+            # One window for each distance of frames in each file is enough.
+            distances = np.stack([places.files, places.targets - places.starts])
+            windows = windows[np.unique(distances, axis=1, return_index=True)[1]]
         else:
             windows = windows[:1]
         times = [self.dataset.read([window]).time for window in windows]
@@ -206,7 +209,14 @@ def open_run_data(
     together = config.pairs.together if config.pairs is not None else 1
     stated = {name: (mean, std) for name, (mean, std) in config.statistics.items()}
     return RunData(
-        dataset, parts, validation, tests, fingerprint(dataset.layouts), together=together, statistics=stated
+        dataset,
+        parts,
+        validation,
+        tests,
+        fingerprint(dataset.layouts),
+        together=together,
+        statistics=stated,
+        time_scale=config.time_scale,
     )
 
 
@@ -245,6 +255,7 @@ def _open_mixture(config: DataConfig, batch_size: int, generation_progress: Chec
         tuple(entry.weight for entry in config.mix),
         together,
         statistics,
+        _common_time_scale(config),
     )
     _check_batch(len(data.train_windows), batch_size, config.name)
     return data
@@ -254,7 +265,7 @@ def stated_together(config: DataConfig) -> tuple[dict[str, tuple[float, float]],
     """The statistics that the entries of ``data.mix`` state, as one, and what is subtracted from each data set for it.
 
     Data sets of which one states another mean than the others, as the published ones do of the pressure, are moved to
-    the mean of the first one.
+    the mean of the first one, what is filled too: every data set is normalised with the mean that it states.
 
     Raises:
         UserError: two entries state different standard deviations of a channel.
@@ -264,18 +275,29 @@ def stated_together(config: DataConfig) -> tuple[dict[str, tuple[float, float]],
     for entry in config.mix:
         moved = {}
         for name, (mean, std) in entry.statistics.items():
-            if name in entry.fill and name in entry.mask:
-                continue
             first, width = common.setdefault(name, (mean, std))
             if std != width:
                 raise UserError(
                     f"data.mix: the standard deviation of {name!r} is stated as {width} and, for {entry.file}, as "
                     f"{std}; a channel of a mixture has one"
                 )
-            if mean != first and name not in entry.fill:
+            if mean != first:
                 moved[name] = mean - first
         offsets.append(moved)
     return common, offsets
+
+
+def _common_time_scale(config: DataConfig) -> float | None:
+    """The time scale that the entries of ``data.mix`` state; a steady one needs none.
+
+    Raises:
+        UserError: they state different ones.
+    """
+    stated = {entry.file: entry.time_scale for entry in config.mix if entry.time_scale is not None}
+    if len(set(stated.values())) > 1:
+        listed = ", ".join(f"{scale:g} for {file}" for file, scale in stated.items())
+        raise UserError(f"data.mix: a model has one time scale, but it is stated as {listed}; state data.time_scale")
+    return next(iter(stated.values()), None)
 
 
 def _from_first_frame(held_out: HeldOut) -> HeldOut:
@@ -324,7 +346,7 @@ def open_dataset(
         )
     dataset = FieldDataset(
         layouts,
-        window=_window(config, layouts),
+        window=_window(config, layouts, exclude),
         resample=resampling(config.model_dump()),
         exclude=exclude,
         memory=config.memory,
@@ -350,18 +372,21 @@ def aligned(dataset: FieldDataset, config: DataConfig, offset: Mapping[str, floa
     )
 
 
-def _window(config: DataConfig, layouts: Sequence[FileLayout]) -> Window | Pairs:
+def _window(config: DataConfig, layouts: Sequence[FileLayout], exclude: Sequence[int]) -> Window | Pairs:
     """The pattern of frames that the configuration asks for."""
     if config.pairs is None:
         return Window(**config.window.model_dump())
-    return pairs_of(config.pairs.model_dump(), layouts)
+    return pairs_of(config.pairs.model_dump(), layouts, exclude)
 
 
-def pairs_of(wanted: Mapping[str, Any], layouts: Sequence[FileLayout]) -> Pairs:
-    """The pairs that the keys of ``data.pairs`` mean in files."""
+def pairs_of(wanted: Mapping[str, Any], layouts: Sequence[FileLayout], exclude: Sequence[int] = ()) -> Pairs:
+    """The pairs that the keys of ``data.pairs`` mean in files, some samples of which are left out."""
     frames, last, leads = (wanted[key] for key in ("frames", "last", "leads"))
     if frames is None:
-        last = int(min(layout.frames.min() for layout in layouts)) - 1 if last is None else last
+        if last is None:
+            lengths = np.concatenate([layout.frames for layout in layouts])
+            included = lengths[~np.isin(np.arange(len(lengths)), exclude)]
+            last = int(included.min()) - 1 if len(included) else 0
         frames = range(wanted["first"], last + 1, wanted["every"])
     return Pairs(tuple(frames), wanted["identity"], None if leads is None else tuple(leads))
 

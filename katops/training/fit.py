@@ -40,7 +40,8 @@ def check_run(config: RunConfig, meta: FieldMeta) -> None:
 
     Raises:
         UserError: a name or an option does not exist or does not fit the fields, the device is not there, a value on
-            the Dirichlet sides cannot be enforced, or the report is to compare lead times of a model without any.
+            the Dirichlet sides cannot be enforced, or pairs of frames are to be learned, or lead times compared, by a
+            model that takes no lead time.
     """
     build_loss(config.train.loss, Normalizer(meta), meta)
     check_schedule(config.train)
@@ -51,6 +52,12 @@ def check_run(config: RunConfig, meta: FieldMeta) -> None:
     with torch.device("meta"):
         model = _build(config, meta)
     check_rates(model, config.train)
+    of_pairs = any(section.pairs is not None for section in (config.data, *config.data.mix))
+    if of_pairs and not getattr(model, "takes_time", False):
+        raise UserError(
+            f"data.pairs are learned with the time between their frames, but {config.model.name!r} does not take the "
+            f"lead time; write data.window, or choose a model that does, such as scot_*"
+        )
     if config.report.semigroup and not getattr(model, "takes_time", False):
         raise UserError(
             f"report.semigroup compares steps of different lengths, but {config.model.name!r} does not take the lead "
@@ -80,7 +87,7 @@ def build_predictor(config: RunConfig, data: RunData, fit: Fit) -> FieldPredicto
     model = _build(config, data.meta, data.dataset.space)
     normalizer = fit.normalizer
     normalizer.state(data.statistics)
-    scale = config.data.time_scale or data.longest_lead
+    scale = data.time_scale or data.longest_lead
     if scale:
         normalizer.time_scale.fill_(scale)
     predictor = FieldPredictor(model, normalizer, data.meta, config.data.dirichlet_values)
@@ -110,7 +117,7 @@ def train_model(
     """
     directory = config.directory
     predictor = build_predictor(config, data, fit)
-    initial = start_from(config, predictor)
+    initial = start_from(config, predictor, data)
     if initial is not None:
         console.print(initial, markup=False, highlight=False, soft_wrap=True)
     course = Course(directory, config.train, MONITOR, console, progress)

@@ -13,6 +13,7 @@ from katops.fields import FieldMeta
 from katops.models.scot import ScOT, from_published
 from katops.models.scot_channels import adapt
 from katops.predictors import FieldPredictor
+from katops.training.data import RunData
 
 # Of the published Poseidon models, with the normalisation that the published code has for all fluids.
 PUBLISHED_STATISTICS = {
@@ -41,7 +42,7 @@ class Initial:
     time_scale: float
 
 
-def start_from(config: RunConfig, predictor: FieldPredictor) -> str | None:
+def start_from(config: RunConfig, predictor: FieldPredictor, data: RunData) -> str | None:
     """Put the weights of ``train.initial`` into the model; says in words what was taken.
 
     Channels are matched by name. With ``data.normalizer: initial`` the statistics of known channels and the time scale
@@ -50,14 +51,14 @@ def start_from(config: RunConfig, predictor: FieldPredictor) -> str | None:
 
     Raises:
         UserError: there is no such model, it is another architecture, or other channels where only scOT can change
-            them.
+            them; its statistics cannot be taken.
     """
     source = config.train.initial
     if source is None:
         return None
     initial = _open(source)
     if config.data.normalizer == "initial":
-        _take_statistics(config, predictor, initial)
+        _take_statistics(predictor, initial, data, source)
     inputs, outputs = channel_names(predictor.meta)
     same = (initial.inputs, initial.outputs) == (tuple(inputs), tuple(outputs))
     if isinstance(predictor.model, ScOT) and not same:
@@ -108,12 +109,15 @@ def _published(source: str) -> Initial:
     return Initial(model.state_dict(), names, names, PUBLISHED_STATISTICS, 1.0)
 
 
-def _take_statistics(config: RunConfig, predictor: FieldPredictor, initial: Initial) -> None:
+def _take_statistics(predictor: FieldPredictor, initial: Initial, data: RunData, source: str) -> None:
+    if not initial.statistics:
+        raise UserError(
+            f"data.normalizer is 'initial', but {source} has statistics of every point; take standard or pointwise"
+        )
     normalizer = predictor.normalizer
     ours = {*normalizer.inputs, *normalizer.outputs, *normalizer.constants}
-    stated = set(config.data.statistics)
-    normalizer.state({n: v for n, v in initial.statistics.items() if n in ours and n not in stated})
-    if config.data.time_scale is None:
+    normalizer.state({n: v for n, v in initial.statistics.items() if n in ours and n not in data.statistics})
+    if data.time_scale is None:
         normalizer.time_scale.fill_(initial.time_scale)
 
 

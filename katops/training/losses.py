@@ -13,8 +13,10 @@ from katops.fields import FieldMeta
 from katops.models.options import resolve_options
 from katops.registry import METRICS
 
-# Published: what is added to the denominator, so that a group without signal counts nothing.
+# Published: what is added to the denominator.
 _EPS = 1e-10
+# Mean size of a normalised group below which there is rounding and no signal to compare with.
+_NO_SIGNAL = 1e-6
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(prediction, target, mask) in physical units, (batch, steps, channel, \\*space) -> a number."""
@@ -24,7 +26,7 @@ class MetricLoss:
     """The mean over samples of a metric of fields that are divided by the standard deviation of each output channel.
 
     They are not shifted: for one channel a ratio is then the relative error in physical units, for several no channel
-    drowns the others. Where the mask is true the prediction counts as exact.
+    drowns the others. Where the mask is true both are zero, so that nothing there counts.
 
     Args:
         metric: maps (prediction, target), each (batch, channel, \\*space), to one value per sample.
@@ -37,7 +39,7 @@ class MetricLoss:
 
     def __call__(self, prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         scale = self.normalizer.output_scale.view(-1, *(1,) * self.normalizer.n_axes)
-        prediction = without_masked(prediction, target, mask)
+        prediction, target = both_without_masked(prediction, target, mask)
         return self.metric((prediction / scale).flatten(1, 2), (target / scale).flatten(1, 2)).mean()
 
 
@@ -50,7 +52,7 @@ class ChannelGroupLoss:
     over the whole batch, the steps, the channels of the group g and the grid, of normalised fields (shifted and
     scaled). It is a ratio of means over the batch, so that a sample near zero does not dominate; it depends on what is
     in the batch. A group that is masked in every sample contributes nothing but counts as a group. Of a group that
-    never varies in the training data, which has no size to compare with, D_g(p, t) itself counts.
+    never varies in the training data, or has no size in the batch, D_g(p, t) itself counts.
 
     Args:
         normalizer: statistics of the training targets.
@@ -75,7 +77,16 @@ class ChannelGroupLoss:
         distance = error[:, :, group].mean()
         if self.normalizer.output_constant[group].all():
             return distance
-        return distance / (size[:, :, group].mean() + _EPS)
+        reference = size[:, :, group].mean()
+        return torch.where(reference > _NO_SIGNAL, distance / (reference + _EPS), distance)
+
+
+def both_without_masked(prediction: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Both fields, with zero where the mask is true: nothing there counts in an error nor in what it is relative to."""
+    if mask is None:
+        return prediction, target
+    target = without_masked(target, torch.zeros_like(target), mask)
+    return without_masked(prediction, torch.zeros_like(target), mask), target
 
 
 def without_masked(prediction: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:

@@ -13,7 +13,7 @@ from katops.metrics import relative_l2
 from katops.predictors import FieldPredictor
 from katops.predictors.rollout import following, unroll
 from katops.training.callbacks import Monitor
-from katops.training.losses import Loss, without_masked
+from katops.training.losses import Loss, both_without_masked
 from katops.training.optim import build_optimizer, build_schedule
 
 MONITOR = Monitor("validation_relative_l2", "min", "validation error {:.4g}")
@@ -94,8 +94,8 @@ class OperatorTask(lightning.LightningModule):
     def validation_step(self, batch: FieldSample, batch_index: int) -> None:
         """Relative L2 error in physical units."""
         prediction = self.predictor(batch.x, batch.time, batch.constants)
-        prediction = without_masked(prediction, batch.y, batch.mask)
-        error = relative_l2(prediction.flatten(1, 2), batch.y.flatten(1, 2)).mean()
+        prediction, target = both_without_masked(prediction, batch.y, batch.mask)
+        error = relative_l2(prediction.flatten(1, 2), target.flatten(1, 2)).mean()
         self.log(MONITOR.name, error, on_epoch=True, prog_bar=True, batch_size=len(batch.x))
 
     def sample_names(self, batch: FieldSample) -> list[int | str]:

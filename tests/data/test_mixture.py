@@ -13,6 +13,7 @@ from katops.data.mixture import MixedDataset
 from katops.data.order import Mixing
 from katops.data.pairs import Pairs
 from katops.data.statistics.fields import field_statistics
+from katops.data.windows import Window
 from katops.errors import UserError
 
 NAMES = ["density", "velocity", "pressure"]
@@ -124,6 +125,24 @@ def test_joint_statistics_are_those_of_all_windows_and_leave_masked_fillings_out
     assert joint.outputs[2].std == pytest.approx(pressure.std())
     target = (weights[:, :, None, None] * samples.y[:, 0].double().numpy()).sum(0) / weights.sum()
     np.testing.assert_allclose(joint.target_mean[0], target, atol=1e-6)
+
+
+def test_windows_of_different_lengths_are_refused(write_katops, fields):
+    path = write_katops({"velocity": ("state", fields["velocity"])}, times=range(7))
+    parts = [FieldDataset(describe(path), window=Window(n_in=n_in)) for n_in in (1, 2)]
+    with pytest.raises(UserError, match="have 2 frames in and 1 out"):
+        MixedDataset(parts)
+
+
+def test_filled_channels_are_moved_too(incompressible):
+    moved = AlignedDataset(
+        incompressible.source, inputs=NAMES, outputs=NAMES, fill=incompressible.fill, offset={"pressure": 5.0}
+    )
+    assert (moved.read([0]).y[:, :, 2] == -5).all()
+    statistics = field_statistics(incompressible.source, np.arange(54))
+    joint = joint_statistics([Share(moved, statistics)], moved.meta)
+    assert joint.outputs[2].mean == -5
+    assert (joint.target_mean[:, 2] == -5).all()
 
 
 def mixing(weights=(1.0, 0.5), together=1):

@@ -89,6 +89,25 @@ def test_a_metric_is_taken_of_scaled_fields():
     assert float(value) == pytest.approx(float(expected))
 
 
+def test_a_group_without_size_counts_with_its_distance():
+    meta = fluid(("density",))
+    normalizer = Normalizer(meta)
+    normalizer.state({"density": (1.0, 0.5)})
+    target = torch.ones(2, 1, 1, 4, 4)
+    loss = build_loss(Component(name="channel_groups"), normalizer, meta)(target + 0.01, target, None)
+    assert float(loss) == pytest.approx(0.02, rel=1e-4)
+
+
+def test_what_is_masked_is_not_part_of_what_an_error_is_relative_to():
+    meta = fluid()
+    prediction, target = tensors(meta)
+    mask = torch.tensor([False, False, False, True]).expand(3, 4)
+    loss = build_loss(Component(name="relative_l2"), Normalizer(meta, dtype=torch.float64), meta)
+    value = loss(prediction, target, mask)
+    target[:, :, 3] = 1e6
+    assert float(loss(prediction, target, mask)) == pytest.approx(float(value))
+
+
 def test_masked_points_take_the_target():
     prediction, target = torch.zeros(2, 1, 1, 4, 4), torch.ones(2, 1, 1, 4, 4)
     mask = torch.zeros(2, 1, 4, 4, dtype=torch.bool)

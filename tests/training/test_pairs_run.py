@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -13,8 +14,12 @@ from typer.testing import CliRunner
 
 import katops
 from katops import cli
+from katops.bundle import Bundle
 from katops.config import parse_config
 from katops.errors import UserError
+from katops.runs.forecasts import Request, comparison_window
+from katops.runs.model_data import open_for_model
+from katops.training.data import open_run_data
 
 FLUID = ["density", "velocity", "pressure"]
 SMALL = {"name": "scot", "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4, "patch_size": 2}
@@ -253,6 +258,12 @@ def test_states_of_one_time_are_predicted_from_at_the_times_that_are_asked_for(t
         ({"data": {"normalizer": "initial"}}, "train.initial names no model"),
         ({"train": {"rollout": {"steps": 2}}}, "data.pairs have none"),
         ({"data": {"test_files": ["x.h5"]}}, "belongs to one data set"),
+        ({"data": {"pairs": {"frames": [0, 2], "every": 2}}}, "drop first, last and every"),
+        (
+            {"data": {"pairs": None, "mix": [{"file": "x.h5", "pairs": {}}]}, "train": {"rollout": {"steps": 2}}},
+            "have none",
+        ),
+        ({"data": {"mix": [{"file": "x.h5", "window": {"n_in": 2}}]}}, "take the place of data.window"),
     ],
 )
 def test_contradictions_are_refused_before_anything_is_read(pretraining, changes, words):
@@ -270,6 +281,7 @@ def test_contradictions_are_refused_before_anything_is_read(pretraining, changes
         ({"train": {"initial": "runs/nowhere"}}, "no run folder and no model file"),
         ({"data": {"pairs": {"last": 9}}}, "the pairs use frame 9"),
         ({"model": {"name": "mgno_tiny"}, "train": {"rates": {"norms": 1e-3}}}, "does not tell which"),
+        ({"model": {"name": "mgno_tiny"}}, "does not take the lead time"),
     ],
 )
 def test_mistakes_that_need_the_files_are_told_in_a_sentence(fine_tuning, changes, words, tmp_path):
@@ -295,12 +307,40 @@ def test_published_levels_of_the_pressure_are_moved_to_one_and_back(pretraining,
     bundle = katops.train(values).bundle
     normalizer = bundle.predictor.normalizer
     assert normalizer.known()["pressure"] == pytest.approx((1.0, 0.4))
-    assert [part["offset"] for part in bundle.header["data"]["mix"]] == [{}, {}, {"pressure": 3.0}]
+    assert [part["offset"] for part in bundle.header["data"]["mix"]] == [{}, {"pressure": 8.0}, {"pressure": 3.0}]
     low, shifted = (
         h5py.File(katops.predict(tmp_path / "run", file, tmp_path / name, times=[0.5]))["fields/pressure"][:]
         for name, file in (("low.h5", files["gas"]), ("shifted.h5", str(tmp_path / "high.h5")))
     )
     np.testing.assert_allclose(shifted - low, 3.0, atol=1e-4)
+
+
+def test_a_mixture_has_the_time_scale_that_its_entries_state(pretraining):
+    def opened(*scales):
+        data = pretraining["data"]
+        mix = [{**entry, "time_scale": scale} for entry, scale in zip(data["mix"], scales, strict=True)]
+        return open_run_data(parse_config({**pretraining, "data": {**data, "mix": mix}}).data, 1)
+
+    assert opened(7.0, 7.0).time_scale == opened(7.0, None).time_scale == 7.0
+    with pytest.raises(UserError, match=r"a model has one time scale, but it is stated as 7 for .* 2 for"):
+        opened(7.0, 2.0)
+
+
+def test_another_file_is_read_like_the_training_file_that_has_its_channels(mixed, files, tmp_path):
+    found = open_for_model(mixed.bundle, write(tmp_path / "other.h5", **high(files["gas"])))
+    assert found.reading["file"] == files["gas"]
+    assert not found.own
+    assert float(found.dataset.read([0]).x[:, :, 2].mean()) == pytest.approx(4.0, abs=0.2)
+    flow = open_for_model(mixed.bundle, write(tmp_path / "flow.h5", velocity=travelling(2, 8, 0.5)))
+    assert flow.reading["file"] == files["flow"]
+
+
+def test_rollouts_of_an_evaluation_repeat_the_shortest_distance_of_the_frames_of_training(tuned, files):
+    pairs = {**tuned.bundle.header["data"]["pairs"], "frames": [0, 2, 4]}
+    header = {**tuned.bundle.header, "data": {**tuned.bundle.header["data"], "pairs": pairs}}
+    bundle = Bundle(tuned.bundle.predictor, header, tuned.bundle.mean_target)
+    window = partial(comparison_window, Request(rollout=2))
+    assert open_for_model(bundle, files["flow"], window=window).dataset.window.every == 2
 
 
 def high(gas):

@@ -237,3 +237,8 @@ def test_the_page_has_a_row_with_the_facts_of_every_set(repository):
         else:
             assert time == f"{entry.frames} to {entry.end_time:g}"
             assert pairs == f"0 to {entry.training_frames[-1]} by {entry.training_frames[1]}"
+
+
+def test_frames_stated_in_words_replace_those_of_a_preset():
+    assert resolve({"preset": "NS-PwC", "pairs": {"every": 4, "last": 20}})["pairs"] == {"every": 4, "last": 20}
+    assert "frames" in resolve({"preset": "NS-PwC", "pairs": {"together": 8}})["pairs"]
