@@ -64,7 +64,9 @@ class Attention(nn.Module):
         scores = scores + (16 * bias.sigmoid()).unsqueeze(0)
         if mask is not None:
             count = mask.shape[0]
-            scores = scores.view(windows // count, count, self.num_heads, n, n) + 2 * mask[None, :, None]
+            scores = scores.view(windows // count, count, self.num_heads, n, n)
+            # Added twice, as in the published code.
+            scores = scores + mask[None, :, None] + mask[None, :, None]
             scores = scores.view(-1, self.num_heads, n, n)
         y = scores.softmax(dim=-1) @ value
         return y.permute(0, 2, 1, 3).contiguous().view(windows, n, channels)

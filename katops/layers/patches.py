@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from katops.layers.grid_ends import complete, pad_ends
 from katops.layers.windows import Pair
@@ -115,5 +116,15 @@ class PatchRecovery(nn.Module):
 
     def forward(self, x: Tensor, space: Sequence[int]) -> Tensor:
         """``space`` is the result's; what patches reach beyond it is left out."""
-        field = self.projection(x.permute(0, 3, 1, 2))[:, :, : space[0], : space[1]]
-        return self.mixup(pad_ends(field, WINDOW_OF_MIXUP // 2, self.wrap))
+        field = self._patches(x)[:, : space[0], : space[1]].permute(0, 3, 1, 2)
+        return self.mixup(pad_ends(field, WINDOW_OF_MIXUP // 2, self.wrap)).contiguous()
+
+    def _patches(self, x: Tensor) -> Tensor:
+        """The transposed convolution, whose patches do not overlap, as a product of matrices; channels last."""
+        weight, p = self.projection.weight, self.projection.kernel_size[0]
+        batch, rows, columns, width = x.shape
+        patches = functional.linear(
+            x, weight.permute(2, 3, 1, 0).reshape(-1, width), self.projection.bias.repeat(p * p)
+        )
+        patches = patches.view(batch, rows, columns, p, p, -1).transpose(2, 3)
+        return patches.reshape(batch, rows * p, columns * p, -1)

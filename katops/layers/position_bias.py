@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -54,10 +55,16 @@ class PositionBias(nn.Sequential):
         return self._kept.table
 
     def _evaluated(self, window: Pair) -> Tensor:
-        first, _, last = self
+        first, act, last = self
         coordinates = relative_coordinates(window, first.weight.device, first.weight.dtype)
-        with torch.autocast(first.weight.device.type, enabled=False):
-            values = position_net(coordinates.flatten(0, 1), first.weight, first.bias, last.weight)
+        device = first.weight.device.type
+        # There is no autocast for the device without values.
+        with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
+            rows = coordinates.flatten(0, 1)
+            if (type(first), type(act), type(last)) == (nn.Linear, nn.ReLU, nn.Linear):
+                values = position_net(rows, first.weight, first.bias, last.weight)
+            else:
+                values = super().forward(rows)  # somebody put other parts in
             return HIGHEST * values.t().sigmoid().unflatten(1, coordinates.shape[:2])
 
     def _is_constant(self) -> bool:

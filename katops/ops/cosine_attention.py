@@ -6,8 +6,12 @@ Tensors are (batch, window rows, window columns, heads, rows, columns, d), in an
 (batch, \\*grid, heads d). A window has n = rows x columns tokens.
 """
 
+from typing import Any
+
+import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from katops.ops.cosine_attention_cpu import ChunkedAttention
 from katops.ops.eager_mode import trains_on_the_cpu
@@ -28,8 +32,9 @@ def cosine_attention(
 ) -> Tensor:
     """y for all windows, in the shape of ``query``.
 
-    In training on the CPU, window after window while the scores are in the cache, with a backward pass of its own;
-    otherwise by torch's ``scaled_dot_product_attention``, whose fast kernels on the CPU cannot learn a bias.
+    In training on the CPU, window after window while the scores are in the cache, with a backward pass of its own and
+    derivatives of any order; otherwise by torch's ``scaled_dot_product_attention``, whose fast kernels on the CPU
+    cannot learn a bias.
 
     Args:
         query, key, value: see above.
@@ -38,9 +43,19 @@ def cosine_attention(
         mask: added to the scores, (windows, n, n), the same for all samples and heads; no gradient.
         dropout: rate of dropout of the attention weights.
     """
-    if dropout == 0 and table.requires_grad and trains_on_the_cpu(query, key, value, scale, table):
-        return ChunkedAttention.apply(query, key, value, scale, table, mask, cosine_attention_by_torch)
-    return cosine_attention_by_torch(query, key, value, scale, table, mask, dropout)
+    inputs = (query, key, value, scale, table)
+    if dropout == 0 and any(tensor.requires_grad for tensor in inputs) and trains_on_the_cpu(*inputs):
+        return ChunkedAttention.apply(*inputs, mask, _step_by_step)
+    if torch._C._are_functorch_transforms_active():
+        # The choice of a kernel does not see there which parameters outside are to be learned.
+        return _step_by_step(*inputs, mask, dropout)
+    return cosine_attention_by_torch(*inputs, mask, dropout)
+
+
+def _step_by_step(*arguments: Any) -> Tensor:
+    """The definition without fused kernels, which have no second derivatives."""
+    with sdpa_kernel(SDPBackend.MATH):
+        return cosine_attention_by_torch(*arguments)
 
 
 def cosine_attention_by_torch(

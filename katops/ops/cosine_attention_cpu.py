@@ -47,15 +47,16 @@ class ChunkedAttention(torch.autograd.Function):
         bias = spread(table, query.shape[4:6])
         weights, y = q.new_empty(len(q), *bias.shape[1:]), torch.empty_like(q)
         plan = _plan(len(q), bias, mask)
-        scores = weights.new_empty(plan.largest, *bias.shape[1:])
-        for part in plan.parts:
-            s, p = scores[: part.size], weights[part.matrices]
-            torch.bmm(q[part.matrices], k[part.matrices].transpose(1, 2), out=s)
-            part.by_window(s).add_(bias[part.heads])
+        scores = weights.new_empty(max(plan.sizes), *bias.shape[1:])
+        pieces = (x.split(plan.sizes) for x in (q, k.transpose(1, 2), v, weights, y))
+        for part, q_, k_, v_, p_, y_ in zip(plan.parts, *pieces, strict=True):
+            s = scores[: len(q_)]
+            torch.bmm(q_, k_, out=s)
+            s.view(part.windows, -1, *bias.shape[1:]).add_(bias[part.heads])
             if mask is not None:
                 s.add_(mask[part.mask])
-            torch.softmax(s, dim=-1, out=p)
-            torch.bmm(p, v[part.matrices], out=y[part.matrices])
+            torch.softmax(s, dim=-1, out=p_)
+            torch.bmm(p_, v_, out=y_)
         tokens = _as_tokens(query)
         tokens.copy_(y.view(query.shape))
         ctx.save_for_backward(query, key, value, scale, table, mask, q_factor, k_factor, weights, tokens)
@@ -73,16 +74,19 @@ class ChunkedAttention(torch.autograd.Function):
         g, v = _split(gradient, extra=-(y * gradient).sum(-1, keepdim=True)), _split(value, extra=1.0)
         dq, dk, dv = (torch.empty_like(q) for _ in range(3))
         n = q.shape[1]
-        dbias, scores = scale.new_zeros(len(scale), n, n), weights.new_empty(ctx.plan.largest, n, n)
-        for part in ctx.plan.parts:
-            ds, p, dy = scores[: part.size], weights[part.matrices], g[part.matrices]
-            torch.bmm(p.transpose(1, 2), dy[..., :-1], out=dv[part.matrices])
-            torch.bmm(dy, v[part.matrices].transpose(1, 2), out=ds)
-            ds.mul_(p)
-            by_window = part.by_window(ds)
-            dbias[part.heads].add_(by_window[0] if len(by_window) == 1 else by_window.sum(0))
-            torch.bmm(ds, k[part.matrices], out=dq[part.matrices])
-            torch.bmm(ds.transpose(1, 2), q[part.matrices], out=dk[part.matrices])
+        plan, dbias = ctx.plan, scale.new_zeros(len(scale), n, n)
+        scores = weights.new_empty(max(plan.sizes), n, n)
+        inputs = (x.split(plan.sizes) for x in (q, k, v.transpose(1, 2), g, g[..., :-1], weights))
+        results = (x.split(plan.sizes) for x in (dq, dk, dv))
+        for part, q_, k_, v_, g_, dy_, p_, dq_, dk_, dv_ in zip(plan.parts, *inputs, *results, strict=True):
+            ds = scores[: len(q_)]
+            torch.bmm(p_.transpose(1, 2), dy_, out=dv_)
+            torch.bmm(g_, v_, out=ds)
+            ds.mul_(p_)
+            for of_window in ds.view(part.windows, -1, n, n):
+                dbias[part.heads].add_(of_window)
+            torch.bmm(ds, k_, out=dq_)
+            torch.bmm(ds.transpose(1, 2), q_, out=dk_)
         along_q, along_k = ((x * dx).sum(-1, keepdim=True).view(q_factor.shape) for x, dx in ((q, dq), (k, dk)))
         s = scale.view(-1, 1, 1, 1)
         dscale = along_q.sum((0, 1, 2, 4, 5, 6)) / scale
@@ -96,57 +100,43 @@ class ChunkedAttention(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class _Part:
-    """Neighbouring matrices of scores, of all windows and heads: all heads of some windows, or some of one window.
+    """Neighbouring matrices of scores: all heads of some windows, or some heads of one window.
 
     Attributes:
-        matrices: which of all.
+        windows: how many.
         heads: which of every window's.
         mask: the number of the mask that they share, if there is one.
     """
 
-    matrices: slice
+    windows: int
     heads: slice
     mask: int
-
-    @property
-    def size(self) -> int:
-        """Number of matrices."""
-        return self.matrices.stop - self.matrices.start
-
-    def by_window(self, x: Tensor) -> Tensor:
-        """(size, n, n) -> (windows, heads, n, n)."""
-        return x.view(-1, self.heads.stop - self.heads.start, *x.shape[1:])
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """The parts, one after another, and the size of the largest."""
+    """The parts, one after another, and the number of matrices of each."""
 
     parts: tuple[_Part, ...]
-    largest: int
+    sizes: tuple[int, ...]
 
 
 def _plan(matrices: int, bias: Tensor, mask: Tensor | None) -> _Plan:
-    parts = tuple(_parts(matrices, bias, mask))
-    return _Plan(parts, max(part.size for part in parts))
+    parts = tuple(_parts(matrices // len(bias), bias, 0 if mask is None else len(mask)))
+    return _Plan(parts, tuple(part.windows * (part.heads.stop - part.heads.start) for part in parts))
 
 
-def _parts(matrices: int, bias: Tensor, mask: Tensor | None) -> Iterator[_Part]:
+def _parts(windows: int, bias: Tensor, masks: int) -> Iterator[_Part]:
     heads, n, _ = bias.shape
     at_once = max(1, CHUNK // n**2)
-    if at_once < heads or mask is not None:
-        at_once = min(at_once, heads)
-        for window in range(matrices // heads):
-            for head in range(0, heads, at_once):
-                some = slice(head, min(heads, head + at_once))
-                start = window * heads
-                yield _Part(
-                    slice(start + some.start, start + some.stop), some, window % len(mask) if mask is not None else 0
-                )
-    else:
-        at_once -= at_once % heads
-        for start in range(0, matrices, at_once):
-            yield _Part(slice(start, min(matrices, start + at_once)), slice(0, heads), 0)
+    if at_once >= heads and not masks:
+        some = at_once // heads
+        for window in range(0, windows, some):
+            yield _Part(min(some, windows - window), slice(0, heads), 0)
+        return
+    for window in range(windows):
+        for head in range(0, heads, at_once):
+            yield _Part(1, slice(head, min(heads, head + at_once)), window % masks if masks else 0)
 
 
 def _factors(query: Tensor, key: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:

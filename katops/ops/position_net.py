@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from katops.ops.eager_mode import derivatives_of, trains_on_the_cpu
 
-# Rows at once; with 512 hidden values a block of them takes half a megabyte.
-BLOCK = 256
+# Rows at once; with 512 hidden values a block of them takes a megabyte.
+BLOCK = 512
 
 
 def position_net(x: Tensor, weight: Tensor, bias: Tensor, out_weight: Tensor) -> Tensor:
@@ -48,14 +48,15 @@ class _InBlocks(torch.autograd.Function):
         weight, bias, out_weight = parameters
         if torch.is_grad_enabled():
             return None, *derivatives_of(lambda *each: _definition(x, *each), parameters, gradient)
-        dweight, dbias, dout = (torch.zeros_like(parameter) for parameter in parameters)
+        dweight, dbias, dout = weight.new_zeros(weight.t().shape), torch.zeros_like(bias), torch.zeros_like(out_weight)
         for rows, dy in zip(x.split(BLOCK), gradient.split(BLOCK), strict=True):
             hidden = _hidden(rows, weight, bias)
             dout.addmm_(dy.t(), hidden)
-            dhidden = torch.mm(dy, out_weight).mul_(hidden > 0)
-            dweight.addmm_(dhidden.t(), rows)
+            dhidden = torch.ops.aten.threshold_backward(torch.mm(dy, out_weight), hidden, 0)
+            # With the few inputs as rows the product is ten times as fast as with them as columns.
+            dweight.addmm_(rows.t(), dhidden)
             dbias.add_(dhidden.sum(0))
-        return None, dweight, dbias, dout
+        return None, dweight.t(), dbias, dout
 
 
 def _hidden(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
