@@ -296,7 +296,8 @@ class RunConfig(BaseRunConfig):
             return
         if section.window != WindowConfig():
             raise UserError(f"{locate(where)} take the place of data.window; keep one of them")
-        if pairs.frames is not None and pairs.model_fields_set & {"first", "last", "every"}:
+        # A saved configuration spells every default out.
+        if pairs.frames is not None and (pairs.first, pairs.last, pairs.every) != (0, None, 1):
             raise UserError(f"{locate(where)} has frames, which say which frames there are; drop first, last and every")
         if self.train.rollout.steps > 1:
             raise UserError(
