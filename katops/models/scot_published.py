@@ -119,7 +119,7 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], *, strict: bool = True) 
     check_conditioning(state, own)
     missing = [key for key in own if key not in state]
     unknown = [key for key in state if key not in own]
-    mismatched = [key for key, value in state.items() if key in own and value.shape != own[key].shape]
+    mismatched = [key for key, value in own.items() if key in state and value.shape != state[key].shape]
     sentence = _what_differs(missing, unknown, mismatched, state, own)
     if sentence and strict:
         raise UserError(f"the weights are not those of this scOT: {sentence}")
