@@ -301,9 +301,13 @@ def _common_time_scale(config: DataConfig) -> float | None:
 
 
 def _from_first_frame(held_out: HeldOut) -> HeldOut:
-    """Of pairs: those whose input is the first frame, without the one of that frame with itself."""
+    """Of pairs: those whose input is the first frame, without the one of that frame with itself, if there are any."""
     places = held_out.dataset.places(held_out.windows)
-    chosen = (places.starts == held_out.dataset.window.first) & (places.targets > places.starts)
+    later = places.targets > places.starts
+    chosen = later & (places.starts == held_out.dataset.window.first)
+    if not chosen.any():
+        # None of the allowed distances begins there.
+        chosen = later if later.any() else np.ones_like(later)
     return replace(held_out, windows=held_out.windows[chosen])
 
 
