@@ -698,3 +698,20 @@ def test_transcription_of_mgno_gives_the_reference_output(script: Callable[[str]
     net = script("mgno_transcription").TranscribedMgNO(1, width, layers, schedule)
     net.load_state_dict(state)
     torch.testing.assert_close(net(tensors["input"]), tensors["output"], rtol=1e-4, atol=1e-5)
+
+
+def test_transcription_of_scot_gives_the_reference_output(script: Callable[[str], ModuleType], shared: Path) -> None:
+    path = shared / "golden/scot_conditioned.safetensors"
+    with safe_open(path, "pt") as file:
+        config = json.loads(file.metadata()["config"])
+    tensors = load_file(path)
+    state = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
+    sizes = ("image_size", "patch_size", "embed_dim", "depths", "num_heads", "skip_connections", "window_size")
+    options = {name: config[name] for name in (*sizes, "mlp_ratio")}
+    net = script("scot_transcription").TranscribedScOT(3, 3, **options)
+    net.load_state_dict(state)
+    x = tensors["input"].requires_grad_()
+    y = net(x, tensors["time"])
+    (gradient,) = torch.autograd.grad((y * tensors["grad_weight"]).sum(), x)
+    torch.testing.assert_close(y, tensors["output"], rtol=1e-4, atol=2e-5)
+    assert (gradient - tensors["grad_input"]).norm() < 1e-4 * tensors["grad_input"].norm()
