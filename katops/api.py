@@ -61,6 +61,7 @@ def evaluate(
     times: Sequence[float] | None = None,
     step: float | str | None = None,
     start: int = 0,
+    like: str | None = None,
     console: Console | None = None,
 ) -> Evaluation | ClassificationEvaluation:
     """Measure a model on data with known answers: fields beside the mean and persistence, images by their classes.
@@ -81,6 +82,8 @@ def evaluate(
         step: longest step on the way to a time: a lead time, or "auto" for the one that did best on the validation
             samples of the training; each time is predicted in one step where ``None``.
         start: first frame of the input of rollouts and of predictions at chosen times.
+        like: of a model that was trained on several data sets, the name of the one whose levels, times and channels the
+            file has; the one that it is or resembles most where ``None``.
         console: where to print; a quiet one by default in Python.
 
     Raises:
@@ -93,7 +96,7 @@ def evaluate(
     if output is not None and is_run(output):
         raise UserError(f"{str(output)!r} holds a training run, whose report would be replaced; choose another folder")
     kind = images if isinstance(bundle.predictor, ImagePredictor) else fields
-    forward = _request(bundle, rollout, times, step, start)
+    forward = _request(bundle, rollout, times, step, start, like)
     measure = images.evaluate_images if kind is images else fields.evaluate_fields
     return measure(
         bundle,
@@ -118,6 +121,7 @@ def predict(
     times: Sequence[float] | None = None,
     step: float | str | None = None,
     start: int = 0,
+    like: str | None = None,
     console: Console | None = None,
 ) -> Path:
     """Apply a model to every window of a file of fields, or to every image of a folder.
@@ -131,6 +135,8 @@ def predict(
         rollout: frames to predict from one window of each trajectory, the predictions being the model's next inputs.
         times, step: lead times to predict at, and the longest step on the way to them, see :func:`evaluate`.
         start: first frame of the input of rollouts and of predictions at chosen times.
+        like: of a model that was trained on several data sets, the name of the one whose levels, times and channels the
+            file has; the one that it is or resembles most where ``None``.
         console: where to print; a quiet one by default in Python.
 
     Raises:
@@ -139,18 +145,25 @@ def predict(
     console = console or Console(quiet=True)
     bundle = _as_bundle(model)
     apply = images.predict_images if isinstance(bundle.predictor, ImagePredictor) else fields.predict_fields
-    forward = _request(bundle, rollout, times, step, start)
+    forward = _request(bundle, rollout, times, step, start, like)
     return apply(bundle, file, Path(output), batch_size=batch_size, overwrite=overwrite, console=console, **forward)
 
 
 def _request(
-    bundle: Bundle, rollout: int | None, times: Sequence[float] | None, step: float | str | None, start: int
+    bundle: Bundle,
+    rollout: int | None,
+    times: Sequence[float] | None,
+    step: float | str | None,
+    start: int,
+    like: str | None,
 ) -> dict[str, Request]:
     """The arguments for runs on fields; images have no time."""
-    request = Request(rollout, None if times is None else tuple(times), step, start)
+    request = Request(rollout, None if times is None else tuple(times), step, start, like)
     if isinstance(bundle.predictor, ImagePredictor):
-        if request.given:
-            raise UserError("rollouts and times are for fields that change in time; this model classifies images")
+        if request.given or like is not None:
+            raise UserError(
+                "rollouts, times and data sets to be like are for fields that change in time; this model classifies images"
+            )
         return {}
     return {"request": request}
 

@@ -8,6 +8,7 @@ the key ``katops``. Nothing is ever unpickled.
 import json
 import platform
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +20,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from katops import __version__
+from katops.data.adjustment import Adjustment
 from katops.errors import UserError, did_you_mean
 from katops.fields import FieldMeta
 from katops.files import atomic_path
 from katops.predictors import FieldPredictor, ImagePredictor
+from katops.predictors.training_sets import Reading, name_of, reading_like, readings_of, same_units
 
 FORMAT_VERSION = 1
 FILE_NAME = "model.safetensors"
@@ -72,14 +75,50 @@ class Bundle:
             raise UserError(f"a {_name(self)} works on images and has no fields; see predictor.preprocessing")
         return self.predictor.meta
 
-    def predict(self, raw: Any, *arguments: Any, batch_size: int = 16) -> Any:
+    def predict(
+        self, raw: Any, time: Any = None, constants: Any = None, *, batch_size: int = 16, like: str | None = None
+    ) -> Any:
         """Predict from raw input, in batches of ``batch_size`` and without gradients.
 
         Fields (mapping of names or array, in physical units) give fields in physical units, see
         :meth:`katops.predictors.FieldPredictor.predict`. Images (paths, PIL images, arrays) give class probabilities
         (images, classes), see :meth:`katops.predictors.ImagePredictor.predict`; :meth:`labels` gives class names.
+
+        Args:
+            raw: fields or images.
+            time: lead time (batch,) or a number, for models of fields that take it; of steady problems that of the
+                training where none is given.
+            constants: of fields, see :meth:`katops.predictors.FieldPredictor.predict`.
+            batch_size: samples per forward pass.
+            like: of a model that was trained on several data sets, the one whose levels and time scale the input has;
+                the first one where none is given, with a warning where others have different ones.
+
+        Raises:
+            UserError: the input does not fit the model; there is no such data set; images have no times.
         """
-        return self.predictor.predict(raw, *arguments, batch_size=batch_size)
+        if isinstance(self.predictor, ImagePredictor):
+            if time is not None or constants is not None or like is not None:
+                raise UserError(
+                    f"a {_name(self)} works on images, which have no time, constants or data set to be like"
+                )
+            return self.predictor.predict(raw, batch_size=batch_size)
+        reading = self._reading(like)
+        time = reading.get("lead_time") if time is None else time
+        adjustment = Adjustment.from_header(reading)
+        return self.predictor.predict(raw, time, constants, batch_size=batch_size, adjustment=adjustment)
+
+    def _reading(self, like: str | None) -> Reading:
+        if like is not None:
+            return reading_like(self.header, like)
+        first, *others = readings_of(self.header)
+        different = [name_of(reading) for reading in others if not same_units(reading, first)]
+        if different:
+            warnings.warn(
+                f"the input is taken for one like {name_of(first)}; {', '.join(different)} have other levels or times: "
+                f"say which with like=",
+                stacklevel=3,
+            )
+        return first
 
     def labels(self, images: Any, *, batch_size: int = 16) -> list[str]:
         """See :meth:`katops.predictors.ImagePredictor.labels`.

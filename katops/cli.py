@@ -48,6 +48,9 @@ RolloutStart = Annotated[
     int, typer.Option("--start", min=0, help="First frame of the input of rollouts and predictions at chosen times.")
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Samples per forward pass.")]
+Like = Annotated[
+    str | None, typer.Option("--like", metavar="NAME", help="Of several training data sets, the one that FILE is like.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
 
 
@@ -123,6 +126,7 @@ def evaluate(
     at: LeadTimes = None,
     step: LongestStep = None,
     start: RolloutStart = 0,
+    like: Like = None,
     plugin: Plugins = None,
 ) -> None:
     """Measure a trained model: fields next to the mean and persistence predictors, images by their classes."""
@@ -141,6 +145,7 @@ def evaluate(
             times=_times(at),
             step=_step(step),
             start=start,
+            like=like,
             console=console,
         )
 
@@ -158,6 +163,7 @@ def predict(
     at: LeadTimes = None,
     step: LongestStep = None,
     start: RolloutStart = 0,
+    like: Like = None,
     plugin: Plugins = None,
 ) -> None:
     """Apply a trained model to every sample of a file, in physical units, or to every image of a folder."""
@@ -176,6 +182,7 @@ def predict(
             times=_times(at),
             step=_step(step),
             start=start,
+            like=like,
             console=console,
         )
     console.print(f"wrote {path}")

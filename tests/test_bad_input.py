@@ -88,7 +88,7 @@ BAD = {
     ),
     "unknown loss": (
         put("train", "loss", value="relative_l3"),
-        r"unknown metric 'relative_l3'; did you mean 'relative_l",
+        r"unknown train.loss 'relative_l3'; did you mean 'relative_l",
     ),
     "unknown loss option": (put("train", "loss", value={"name": "h1", "maximum": 3}), r"unknown option 'maximum'"),
     "seed beyond 32 bits": (put("seed", value=2**40), r"seed .*less than"),

@@ -168,6 +168,10 @@ NOT_INHERITED = ("file", "generate", "validation_files", "test_files", "mix")
 """Keys of ``data`` that belong to one data set."""
 
 
+OF_THE_MODEL = ("normalizer", "dirichlet_values", "workers")
+"""Keys of ``data`` that one model has once, whatever it learns from."""
+
+
 class MixedDataConfig(DataConfig):
     """One of several data sets: the keys of ``data``, and how often each of its windows is drawn in an epoch."""
 
@@ -241,34 +245,43 @@ class RunConfig(BaseRunConfig):
         """See :meth:`BaseRunConfig.check_together`."""
         super().check_together(locate)
         self._check_sources(locate)
-        split, train, data = self.data.split, self.train, self.data
+        train, data = self.train, self.data
         if train.rollout.pushforward and train.rollout.steps < 2:
             raise UserError(
                 f"{locate(('train', 'rollout', 'pushforward'))} needs train.rollout.steps of at least 2, given: "
                 f"{train.rollout.steps}"
             )
+        sections = data.mix or [data]
+        for section in sections:
+            self._check_split(section, locate)
+        split = data.split
+        if isinstance(split.train, int) and split.train < train.batch_size and not data.mix and data.pairs is None:
+            raise UserError(
+                f"{locate(('train', 'batch_size'))} is {train.batch_size}, more than the {split.train} samples of "
+                f"data.split.train; make the batch smaller or the split larger"
+            )
+        validated = any(section.split.validation != 0 or section.validation_files for section in sections)
+        if train.early_stopping is not None and not validated:
+            raise UserError(
+                f"{locate(('train', 'early_stopping'))} needs validation samples, but data.split.validation is 0; "
+                f"give some or drop early_stopping"
+            )
+
+    def _check_split(self, section: DataConfig, locate: Locate) -> None:
+        """How the samples of one data set are shared out."""
+        split = section.split
         shares = [split.train or 0, split.validation, split.test or 0]
         if all(isinstance(share, float) or share == 0 for share in shares) and sum(shares) > 1.0 + 1e-9:
             raise UserError(
                 f"{locate(('data', 'split'))}: train, validation and test add up to {sum(shares):g} of the samples; "
                 f"they may add up to 1 at most"
             )
-        if isinstance(split.train, int) and split.train < train.batch_size and not data.mix and data.pairs is None:
-            raise UserError(
-                f"{locate(('train', 'batch_size'))} is {train.batch_size}, more than the {split.train} samples of "
-                f"data.split.train; make the batch smaller or the split larger"
-            )
         if split.preset is not None and (split.test is not None or split.validation != 0.1):
             raise UserError(
                 f"{locate(('data', 'split', 'preset'))} is {split.preset!r}, which fixes the sizes; drop "
                 f"validation and test beside it"
             )
-        if train.early_stopping is not None and split.validation == 0 and not data.validation_files:
-            raise UserError(
-                f"{locate(('train', 'early_stopping'))} needs validation samples, but data.split.validation is 0; "
-                f"give some or drop early_stopping"
-            )
-        if data.test_files and split.test:
+        if section.test_files and split.test:
             raise UserError(
                 f"{locate(('data', 'split', 'test'))} is {split.test}, but data.test_files name the test data; "
                 f"keep one of them"
@@ -285,6 +298,12 @@ class RunConfig(BaseRunConfig):
         for number, entry in enumerate(data.mix):
             if entry.mix or entry.file is None:
                 raise UserError(f"{locate(('data', 'mix'))}: entry {number} needs file, and no mix of its own")
+            for key in OF_THE_MODEL:
+                if getattr(entry, key) != getattr(data, key):
+                    raise UserError(
+                        f"{locate(('data', 'mix'))}: entry {number} has {key}, which is the same for all data sets; "
+                        f"write it into data"
+                    )
         for section in (data, *data.mix):
             self._check_pairs(section, locate)
         if data.normalizer == "initial" and train.initial is None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from katops.data.adjustment import NOT_ADJUSTED, Adjustment
 from katops.data.analytic_fields import analytic_field
 from katops.data.dataset import Allocate, FieldDataset, Places
 from katops.data.pairs import Pairs
@@ -37,8 +38,8 @@ class AlignedDataset(Dataset):
         fill: channels that the files lack: a number, a field (\\*space), or the name of an analytic one.
         mask: outputs that are not learned, see :data:`Mask`.
         lead_time: of a steady problem, for models that take one.
-        offset: what is subtracted from channels, filled ones too, so that data sets that differ in a level (of the
-            pressure) can be learned together.
+        adjustment: levels that are subtracted, from filled channels too, and the factor of lead times, so that data sets
+            that differ in them can be learned together.
 
     Attributes:
         source: the data set that is read.
@@ -59,9 +60,9 @@ class AlignedDataset(Dataset):
         fill: Mapping[str, float | str | np.ndarray] | None = None,
         mask: Mask | None = None,
         lead_time: float | None = None,
-        offset: Mapping[str, float] | None = None,
+        adjustment: Adjustment = NOT_ADJUSTED,
     ) -> None:
-        self.source, self.offset = dataset, dict(offset or {})
+        self.source, self.adjustment = dataset, adjustment
         self.mask, self.lead_time = dict(mask or {}), lead_time
         points = [axis.coordinates(size) for axis, size in zip(dataset.meta.axes, dataset.space, strict=True)]
         self.fill = {
@@ -113,14 +114,25 @@ class AlignedDataset(Dataset):
         """See :meth:`FieldDataset.samples_of`."""
         return self.source.samples_of(indices)
 
+    def owners_of(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """See :meth:`FieldDataset.owners_of`."""
+        return self.source.owners_of(indices)
+
     def with_window(self, window: Window | Pairs) -> AlignedDataset:
         """The same channels in other windows."""
         return self.over(self.source.with_window(window))
 
     def over(self, dataset: FieldDataset) -> AlignedDataset:
         """Another data set of the same channels in the same manner."""
+        return self._of(dataset, self.adjustment)
+
+    def without_adjustment(self) -> AlignedDataset:
+        """The same windows in the units of the files."""
+        return self._of(self.source, NOT_ADJUSTED)
+
+    def _of(self, dataset: FieldDataset, adjustment: Adjustment) -> AlignedDataset:
         return AlignedDataset(
-            dataset, **self._names, fill=self.fill, mask=self.mask, lead_time=self.lead_time, offset=self.offset
+            dataset, **self._names, fill=self.fill, mask=self.mask, lead_time=self.lead_time, adjustment=adjustment
         )
 
     def read(self, indices: Sequence[int] | np.ndarray, allocate: Allocate = torch.empty) -> FieldSample:
@@ -137,17 +149,21 @@ class AlignedDataset(Dataset):
             x=self._complete("inputs", sample.x, len(indices)),
             y=None if sample.y is None else self._complete("outputs", sample.y, len(indices)),
             constants=constants,
-            time=sample.time
-            if self.lead_time is None
-            else torch.full((len(indices),), self.lead_time, dtype=self.dtype),
+            time=self._lead_times(sample),
             mask=self._masked(sample),
         )
+
+    def _lead_times(self, sample: FieldSample) -> Tensor | None:
+        time = sample.time
+        if self.lead_time is not None:
+            time = torch.full((len(sample.x),), self.lead_time, dtype=self.dtype)
+        return time if time is None else time * self.adjustment.time_factor
 
     def _complete(self, kind: str, fields: Tensor | None, batch: int) -> Tensor:
         """(batch, steps, channel of the files, \\*space) -> the same with the filled ones, in the order of ``meta``."""
         stored = [channel.name for channel in getattr(self.source.meta, kind)]
         wanted = [channel.name for channel in getattr(self.meta, kind)]
-        if stored == wanted and not self.offset:
+        if stored == wanted and not self.adjustment.offset:
             return fields
         steps = 1 if fields is None else fields.shape[1]
         complete = torch.empty((batch, steps, len(wanted), *self.space), dtype=self.dtype)
@@ -156,8 +172,7 @@ class AlignedDataset(Dataset):
                 complete[:, :, position] = fields[:, :, stored.index(name)]
             else:
                 complete[:, :, position] = torch.as_tensor(self.fill[name]).to(self.dtype)
-            if name in self.offset:
-                complete[:, :, position] -= self.offset[name]
+            complete[:, :, position] -= self.adjustment.offset.get(name, 0.0)
         return complete
 
     def _masked(self, sample: FieldSample) -> Tensor | None:

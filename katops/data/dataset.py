@@ -191,7 +191,11 @@ class FieldDataset(Dataset):
 
     def samples_of(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Numbers of the samples (counted over all files) that windows belong to, each once, increasing."""
-        return np.unique(self.windows.locate(np.asarray(indices, dtype=np.int64))[0])
+        return np.unique(self.owners_of(indices))
+
+    def owners_of(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """(n,): number of the sample (counted over all files) of each window."""
+        return self.windows.locate(np.asarray(indices, dtype=np.int64))[0]
 
     def of_samples(self, samples: Sequence[int] | np.ndarray) -> np.ndarray:
         """Numbers of all windows of some samples (counted over all files), such as a part of a

@@ -41,27 +41,34 @@ def joint_statistics(shares: Sequence[Share], meta: FieldMeta) -> FieldStatistic
     """
     sides = {kind: [channel.name for channel in getattr(meta, kind)] for kind in ("inputs", "outputs", "constants")}
     rows = {kind: tuple(_joint(shares, kind, name) for name in names) for kind, names in sides.items()}
-    means = [_target_mean(share, sides["outputs"], meta.steps_out) for share in shares]
-    counts = np.array([share.weight * share.statistics.count for share in shares])
-    target_mean = sum(count * mean for count, mean in zip(counts, means, strict=True)) / counts.sum()
+    means = [_target_mean(shares, name, meta.steps_out) for name in sides["outputs"]]
+    target_mean = np.stack(means, 1)
     return FieldStatistics(**rows, target_mean=target_mean, count=sum(share.statistics.count for share in shares))
 
 
 def _joint(shares: Sequence[Share], kind: str, name: str) -> ChannelStatistics:
-    known = [(share.weight * share.statistics.count, _of_channel(share, kind, name)) for share in shares]
-    told = [entry for entry, share in zip(known, shares, strict=True) if not _unknown(share, name)] or known
-    counts = np.array([count for count, _ in told])
-    means, stds = (np.array([getattr(row, key) for _, row in told]) for key in ("mean", "std"))
+    told = [_of_channel(share, kind, name) for share in _knowing(shares, name)]
+    counts = _counts(_knowing(shares, name))
+    means, stds = (np.array([getattr(row, key) for row in told]) for key in ("mean", "std"))
     mean = float((counts * means).sum() / counts.sum())
     variance = float((counts * (stds**2 + (means - mean) ** 2)).sum() / counts.sum())
     return ChannelStatistics(
         name,
-        sum(row.count for _, row in told),
+        sum(row.count for row in told),
         mean,
         variance**0.5,
-        min(row.minimum for _, row in told),
-        max(row.maximum for _, row in told),
+        min(row.minimum for row in told),
+        max(row.maximum for row in told),
     )
+
+
+def _knowing(shares: Sequence[Share], name: str) -> Sequence[Share]:
+    """The data sets that decide about a channel; all, where none knows anything of it."""
+    return [share for share in shares if not _unknown(share, name)] or shares
+
+
+def _counts(shares: Sequence[Share]) -> np.ndarray:
+    return np.array([share.weight * share.statistics.count for share in shares])
 
 
 def _unknown(share: Share, name: str) -> bool:
@@ -81,17 +88,19 @@ def _of_channel(share: Share, kind: str, name: str) -> ChannelStatistics:
     return ChannelStatistics(name, share.statistics.count * int(np.prod(share.dataset.space)), *numbers)
 
 
-def _target_mean(share: Share, outputs: Sequence[str], steps: int) -> np.ndarray:
-    """(steps_out, output channels of the mixture, \\*space)."""
+def _target_mean(shares: Sequence[Share], name: str, steps: int) -> np.ndarray:
+    """(steps_out, \\*space): mean of an output channel over the targets."""
+    knowing = _knowing(shares, name)
+    means = [_mean_of(share, name, steps) - _offset(share, name) for share in knowing]
+    return np.average(np.stack(means), axis=0, weights=_counts(knowing))
+
+
+def _mean_of(share: Share, name: str, steps: int) -> np.ndarray:
     stored = [row.name for row in share.statistics.outputs]
-    mean = np.empty((steps, len(outputs), *share.dataset.space))
-    for position, name in enumerate(outputs):
-        if name in stored:
-            mean[:, position] = share.statistics.target_mean[:, stored.index(name)] - _offset(share, name)
-        else:
-            mean[:, position] = share.dataset.fill[name] - _offset(share, name)
-    return mean
+    if name in stored:
+        return share.statistics.target_mean[:, stored.index(name)]
+    return np.broadcast_to(share.dataset.fill[name], (steps, *share.dataset.space))
 
 
 def _offset(share: Share, name: str) -> float:
-    return share.dataset.offset.get(name, 0.0) if isinstance(share.dataset, AlignedDataset) else 0.0
+    return share.dataset.adjustment.offset.get(name, 0.0) if isinstance(share.dataset, AlignedDataset) else 0.0

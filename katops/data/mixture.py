@@ -120,13 +120,14 @@ class MixedDataset(Dataset):
 
     def samples_of(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Numbers of the samples that windows belong to, each once, increasing."""
-        return np.concatenate(
-            [
-                self.parts[number].samples_of(within) + self.first_samples[number]
-                for number, _, within in self._by_part(indices)
-            ]
-            or [np.empty(0, np.int64)]
-        )
+        return np.unique(self.owners_of(indices))
+
+    def owners_of(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """(n,): number of the sample of each window."""
+        owners = np.empty(len(indices), np.int64)
+        for number, rows, within in self._by_part(indices):
+            owners[rows] = self.parts[number].owners_of(within) + self.first_samples[number]
+        return owners
 
     def with_window(self, window: Window | Pairs) -> MixedDataset:
         """The same parts in other windows."""

@@ -7,10 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from katops.data.adjustment import NOT_ADJUSTED, Adjustment
 from katops.data.normalize import Normalizer
 from katops.errors import UserError
 from katops.fields import Channel, FieldMeta
 from katops.models.build import build_model
+from katops.predictors.adjusted import adjusted
 from katops.predictors.dirichlet import dirichlet_sources, enforce
 from katops.predictors.tensors import part
 
@@ -92,7 +94,13 @@ class FieldPredictor(nn.Module):
             )
 
     def predict(
-        self, raw: Any, time: Any = None, constants: Any = None, *, batch_size: int = 16
+        self,
+        raw: Any,
+        time: Any = None,
+        constants: Any = None,
+        *,
+        batch_size: int = 16,
+        adjustment: Adjustment = NOT_ADJUSTED,
     ) -> np.ndarray | Tensor | dict[str, np.ndarray | Tensor]:
         """Predict in physical units, without gradients, in batches, in evaluation mode.
 
@@ -101,9 +109,10 @@ class FieldPredictor(nn.Module):
                 a mapping from the name of each input channel to an array (batch, [steps_in,] \\*space), and of each
                 constant one to an array (batch, \\*space), or (batch,) where it is a parameter;
                 an array (batch, [steps_in,] channel, \\*space). The time axis may be left out when ``steps_in`` is 1.
-            time: lead time (batch,), for models that take it.
+            time: lead time (batch,), or one number, for models that take it.
             constants: (batch, constant channels, \\*space) beside an array ``raw``, where the model takes some.
             batch_size: samples per forward pass.
+            adjustment: from the levels and times of the input to those that the model has learned.
 
         Returns:
             What was given: a mapping from output names, a tensor, or an array, with the same axes as the input.
@@ -114,7 +123,7 @@ class FieldPredictor(nn.Module):
         if isinstance(raw, Mapping):
             inputs = self._stack_inputs(raw)
             constants = self._stack(self._spread(raw, inputs), self.meta.constants, 1) if self.meta.constants else None
-            stacked = self.predict(inputs, time, constants, batch_size=batch_size)
+            stacked = self.predict(inputs, time, constants, batch_size=batch_size, adjustment=adjustment)
             every_axis = (slice(None),) * len(self.meta.axes)
             return {channel.name: stacked[(..., i, *every_axis)] for i, channel in enumerate(self.meta.outputs)}
         given = raw if isinstance(raw, Tensor) else torch.as_tensor(np.asarray(raw))
@@ -123,18 +132,19 @@ class FieldPredictor(nn.Module):
         without_time = x.ndim == 2 + len(self.meta.axes) and self.meta.steps_in == 1
         x = x[:, None] if without_time else x
         self._check(x)
-        lead = None if time is None else torch.as_tensor(time, dtype=reference.dtype)
+        lead = None if time is None else _for_each(torch.as_tensor(time, dtype=reference.dtype), len(x))
         constants = None if constants is None else torch.as_tensor(constants, dtype=reference.dtype)
         self._check_constants(x, constants)
 
         def batch_of(values: Tensor | None, start: int) -> Tensor | None:
             return None if values is None else values[start : start + batch_size].to(reference.device)
 
+        predict = adjusted(self, adjustment, self.meta)
         was_training = self.training
         self.eval()
         with torch.inference_mode():
             parts = [
-                self(batch_of(x, start), batch_of(lead, start), batch_of(constants, start)).cpu()
+                predict(batch_of(x, start), batch_of(lead, start), batch_of(constants, start)).cpu()
                 for start in range(0, len(x), batch_size)
             ]
         self.train(was_training)
@@ -192,3 +202,14 @@ class FieldPredictor(nn.Module):
         model.load_state_dict(part(tensors, "model."), assign=True)
         predictor.normalizer.load_state_dict(part(tensors, "normalizer."), assign=True)
         return predictor
+
+
+def _for_each(time: Tensor, batch: int) -> Tensor:
+    """A lead time of every sample.
+
+    Raises:
+        UserError: there is neither one number nor one for each.
+    """
+    if time.ndim == 0 or time.shape == (batch,):
+        return time.expand(batch)
+    raise UserError(f"expected one lead time, or one for each of {batch} samples; given: shape {tuple(time.shape)}")

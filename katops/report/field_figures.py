@@ -9,6 +9,7 @@ from katops.drawing import axis_label, channel_label, limits_of
 from katops.evaluation import Evaluation, Example
 from katops.fields import FieldMeta
 from katops.report.drawing import (
+    BARS,
     ERROR,
     ERROR_MAP,
     FIELD_MAP,
@@ -19,16 +20,24 @@ from katops.report.drawing import (
     TEXT,
     TRUTH,
     WIDTH,
+    Margins,
     Plane,
     colour_bar,
     new_figure,
     no_data,
     panel_grid,
+    spaced_grid,
     tidy,
 )
 from katops.report.tables import percent
 
 MAX_FRAMES = 5
+
+# The first line of the titles of examples is left to the heading of their row.
+LINES = Margins(top=0.6, down=1.1, right=0.15)
+IMAGES = Margins(top=0.6, down=1.0, right=1.0, across=1.0)
+FRAMES = Margins(left=1.05, right=1.1, across=0.2, down=0.2)
+SPACE_TIME = Margins(right=1.1, across=1.3)
 
 
 def example_figure(evaluation: Evaluation, channel: int) -> Figure:
@@ -48,7 +57,7 @@ def example_figure(evaluation: Evaluation, channel: int) -> Figure:
     plane = Plane.of(meta, evaluation.space) if len(meta.axes) > 1 else None
     height = 2.7 if plane is None else 1.0 + float(np.clip(0.17 * WIDTH * plane.ratio, 0.6, 4.5))
     figure = new_figure(height * len(evaluation.examples))
-    grid = figure.subplots(len(evaluation.examples), 3 if plane is None else 4, squeeze=False)
+    grid = spaced_grid(figure, len(evaluation.examples), 3 if plane is None else 4, LINES if plane is None else IMAGES)
     for panels, example in zip(grid, evaluation.examples, strict=True):
         if plane is None:
             _draw_lines(panels, example, meta, channel)
@@ -89,7 +98,7 @@ def trajectory_figure(evaluation: Evaluation, channel: int) -> Figure:
     plane = Plane.of(meta, evaluation.space)
     frames = np.unique(np.linspace(0, len(truth) - 1, MAX_FRAMES).round().astype(int))
     figure = new_figure(3 * float(np.clip(WIDTH / (MAX_FRAMES + 1) * plane.ratio, 0.9, 3)) + 0.9)
-    grid = figure.subplots(3, len(frames), sharex=True, sharey=True, squeeze=False)
+    grid = spaced_grid(figure, 3, len(frames), FRAMES, sharex=True, sharey=True)
     for row, (name, values, limits, colours) in zip(grid, kinds, strict=True):
         for axes, frame in zip(row, frames, strict=True):
             image = plane.draw(axes, values[frame], limits, colours)
@@ -107,7 +116,9 @@ def error_map_figure(evaluation: Evaluation, channels: list[int]) -> Figure:
     plane = Plane.of(meta, evaluation.space) if len(meta.axes) > 1 else None
     rows = -(-len(channels) // 2)
     figure = new_figure(rows * (2.4 if plane is None else 0.5 + float(np.clip(3 * plane.ratio, 1.2, 5))))
-    for axes, channel in zip(panel_grid(figure, len(channels)), channels, strict=True):
+    for axes, channel in zip(
+        panel_grid(figure, len(channels), Margins() if plane is None else BARS), channels, strict=True
+    ):
         values, label = evaluation.error_map[channel], channel_label(meta.outputs[channel])
         if not np.isfinite(values).any():
             no_data(axes, "no finite prediction")
@@ -198,7 +209,9 @@ def _draw_lines(panels: np.ndarray, example: Example, meta: FieldMeta, channel: 
 def _draw_space_time(figure: Figure, kinds: list, meta: FieldMeta, label: str) -> None:
     frames, points = kinds[0][1].shape
     plane = Plane.of_frames(meta.axes[0], points, frames)
-    for axes, (name, values, limits, colours) in zip(figure.subplots(1, 3, sharey=True), kinds, strict=True):
+    for axes, (name, values, limits, colours) in zip(
+        spaced_grid(figure, 1, 3, SPACE_TIME, sharey=True)[0], kinds, strict=True
+    ):
         image = plane.draw(axes, values, limits, colours)
         axes.label_outer()
         axes.set_title(name, fontsize=TEXT)

@@ -8,6 +8,7 @@ from katops.bundle import Bundle
 from katops.data.loader import batch_loader
 from katops.errors import UserError
 from katops.metrics import relative_l2
+from katops.predictors.adjusted import adjusted
 from katops.predictors.forecast import Forecast
 from katops.predictors.rollout import check_channels
 from katops.training.data import HeldOut, RunData
@@ -25,7 +26,7 @@ def compare_steps(bundle: Bundle, data: RunData, batch_size: int) -> list[dict[s
     Returns:
         {"step": lead time of a step, "relative_l2": mean over trajectories in physical units} for each length down to
         the distance of neighbouring frames, the shortest first; empty where predictions cannot be inputs again or the
-        times are not known.
+        times are not known. Lead times are those that the model learns, where data sets have time scales of their own.
     """
     try:
         check_channels(bundle.meta)
@@ -34,9 +35,9 @@ def compare_steps(bundle: Bundle, data: RunData, batch_size: int) -> list[dict[s
     parts = [part.validation for part in data.parts or (data,) if part.validation is not None]
     found: dict[float, list[float]] = {}
     for held_out in parts:
-        for step, error in _errors(bundle, held_out.direct_from_first(), batch_size):
-            found.setdefault(step, []).append(error)
-    # Steps that all data sets have; their times may differ.
+        for step, error in _errors(bundle, held_out.in_units_of_the_files().direct_from_first(), batch_size):
+            found.setdefault(float(f"{step:.5g}"), []).append(error)
+    # Steps that all data sets have, times being float32 numbers; their ends may differ.
     common = {step: errors for step, errors in found.items() if len(errors) == len(parts)}
     return [{"step": step, "relative_l2": sum(errors) / len(errors)} for step, errors in sorted(common.items())]
 
@@ -45,7 +46,11 @@ def compare_steps(bundle: Bundle, data: RunData, batch_size: int) -> list[dict[s
 def _errors(bundle: Bundle, held_out: HeldOut, batch_size: int) -> list[tuple[float, float]]:
     frames = held_out.dataset.meta.steps_out
     counts = [2**power for power in range(frames.bit_length()) if 2**power <= frames]
-    forecasts = {count: Forecast(bundle.predictor.eval(), [1.0], step=1 / count) for count in counts}
+    bundle.predictor.eval()
+    forecasts = {
+        count: adjusted(Forecast(bundle.predictor, [1.0], step=1 / count), held_out.adjustment, bundle.meta)
+        for count in counts
+    }
     sums, samples, last = dict.fromkeys(counts, 0.0), 0, 1.0
     for batch in batch_loader(held_out.dataset, held_out.windows, batch_size=batch_size):
         if batch.time is None:
@@ -56,4 +61,5 @@ def _errors(bundle: Bundle, held_out: HeldOut, batch_size: int) -> list[tuple[fl
             prediction, target = both_without_masked(prediction, batch.y[:, -1:], batch.mask)
             sums[count] += float(relative_l2(prediction.flatten(1, 2), target.flatten(1, 2)).sum())
         samples, last = samples + len(batch.x), float(batch.time[0])
+    last *= held_out.adjustment.time_factor
     return [(last / count, total / samples) for count, total in sums.items()]

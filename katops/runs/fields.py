@@ -14,6 +14,7 @@ from torch import nn
 from katops import generators
 from katops.bundle import Bundle, load, save
 from katops.config import RunConfig
+from katops.data.adjustment import Adjustment
 from katops.data.fingerprints import fingerprint
 from katops.data.loader import batch_loader
 from katops.data.pairs import Pairs
@@ -24,6 +25,7 @@ from katops.evaluation import Evaluation, Semigroup, semigroup
 from katops.evaluation import evaluate as measure
 from katops.fields import FieldMeta
 from katops.models.baselines import MeanField, Persistence
+from katops.predictors.adjusted import adjusted
 from katops.predictors.rollout import Rollout, check_channels, rollout_window
 from katops.progress import bar
 from katops.report import print_metrics, semigroup_sentence, write_report
@@ -37,7 +39,7 @@ from katops.runs.forecasts import (
     predictor_at_times,
     predictor_of,
 )
-from katops.runs.model_data import learned_outputs, mesh_warning, open_for_model, output_offsets, part_windows
+from katops.runs.model_data import ModelData, learned_outputs, mesh_warning, open_for_model, part_windows
 from katops.runs.result import RunResult, model_card, model_name, warn
 from katops.training.data import HeldOut, RunData, open_run_data
 from katops.training.directory import LOG_FILE, remove_run
@@ -102,16 +104,18 @@ def evaluate_fields(
 ) -> Evaluation:
     """Measure on a file with known answers; see :func:`katops.api.evaluate`."""
     window = partial(comparison_window, request) if request.given else None
-    found = open_for_model(bundle, file, window=window)
+    found = open_for_model(bundle, file, window=window, like=request.like)
     dataset = found.dataset
     windows, part = part_windows(found, split)
-    warning = mesh_warning(bundle, dataset)
-    warn(console, [warning] if warning else [])
+    warnings = _warnings(bundle, found)
+    warn(console, warnings)
     batches = batch_loader(dataset, windows, batch_size=batch_size)
     part = f"{part}, {request.words()}" if request.given else part
-    predictor = _predictor(bundle, dataset.meta.steps_out, request)
+    predictor = _predictor(bundle, dataset.meta.steps_out, request.in_learned_time(found.adjustment.time_factor))
     with bar(console, f"evaluating {part}", True) as report:
-        evaluation = _measure(bundle, predictor, dataset.meta, batches, len(windows), examples, report)
+        evaluation = _measure(
+            bundle, predictor, found.adjustment, dataset.meta, batches, len(windows), examples, report
+        )
     print_metrics(console, evaluation, title=f"{Path(file).name} ({part})")
     if output is not None:
         summary = {
@@ -120,7 +124,7 @@ def evaluate_fields(
             "model": model_card(bundle),
             "training": bundle.header.get("training", {}),
             "versions": bundle.header.get("versions", {}),
-            "warnings": [warning] if warning else [],
+            "warnings": warnings,
         }
         write_report(output, evaluations={Path(file).name: evaluation}, summary=summary)
     return evaluation
@@ -142,21 +146,20 @@ def predict_fields(
     warned about. Memory does not grow with the file, and ``output`` appears when it is whole.
     """
     window = (lambda training, _: input_window(request, training)) if request.given else None
-    found = open_for_model(bundle, file, outputs=False, window=window)
+    found = open_for_model(bundle, file, outputs=False, window=window, like=request.like)
     dataset = found.dataset
     if output.exists() and (not overwrite or any(output.samefile(layout.path) for layout in dataset.layouts)):
         raise UserError(f"{str(output)!r} exists already; choose another name or --overwrite (never the input itself)")
-    warning = mesh_warning(bundle, dataset)
-    warn(console, [warning] if warning else [])
+    warn(console, _warnings(bundle, found))
     batches = batch_loader(dataset, batch_size=batch_size)
     steps = dataset.meta.steps_out if request.rollout is None else request.rollout
     if request.given:
-        predictor = predictor_at_times(request, bundle)
+        predictor = predictor_at_times(request.in_learned_time(found.adjustment.time_factor), bundle)
         steps = len(request.times) if request.times else steps
     else:
         predictor = _predictor(bundle, steps, request)
+    predictor = adjusted(predictor, found.adjustment, bundle.meta)
     outputs = learned_outputs(found, bundle.meta)
-    offsets = torch.tensor(output_offsets(found, bundle.meta)).view(-1, *(1,) * len(bundle.meta.axes))
 
     def predictions() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         bundle.predictor.eval()
@@ -165,7 +168,7 @@ def predict_fields(
             given = batch.to(device)
             with torch.inference_mode():
                 fields = predictor(given.x, given.time, *(() if given.constants is None else (given.constants,)))
-            yield (fields.cpu() + offsets)[:, :, outputs].numpy(), batch.index.numpy()
+            yield fields.cpu()[:, :, outputs].numpy(), batch.index.numpy()
 
     meta = replace(bundle.meta, steps_out=steps, outputs=tuple(bundle.meta.outputs[place] for place in outputs))
     provenance = {"model": model_name(bundle), "predicted_from": Path(file).name}
@@ -180,6 +183,11 @@ def _predictor(bundle: Bundle, frames: int, request: Request | None = None) -> C
     if frames == bundle.meta.steps_out:
         return bundle.predictor
     return direct_forecast(bundle, frames)
+
+
+def _warnings(bundle: Bundle, found: ModelData) -> list[str]:
+    """What may be wrong with the errors and predictions on a file."""
+    return [warning for warning in (mesh_warning(bundle, found.dataset), found.doubt) if warning]
 
 
 def _with_metrics(bundle: Bundle, directory: Path, evaluations: dict[str, Evaluation]) -> Bundle:
@@ -243,7 +251,8 @@ def _compare_steps(bundle: Bundle, test: HeldOut, run: RunConfig, console: Conso
     batches = batch_loader(test.dataset, test.windows, batch_size=run.train.batch_size, workers=run.data.workers)
     with bar(console, f"comparing steps on {test.name}", progress) as report:
         advance = _counting(len(test.windows), report)
-        return semigroup(bundle.predictor.eval(), batches, test.dataset.meta, progress=advance)
+        predictor = adjusted(bundle.predictor.eval(), test.adjustment, bundle.meta)
+        return semigroup(predictor, batches, test.dataset.meta, progress=advance)
 
 
 def _evaluate_set(bundle: Bundle, test: HeldOut, run: RunConfig, console: Console, progress: bool) -> Evaluation:
@@ -253,12 +262,15 @@ def _evaluate_set(bundle: Bundle, test: HeldOut, run: RunConfig, console: Consol
     predictor = _predictor(bundle, frames) if one_call else Rollout(bundle.predictor, frames)
     with bar(console, f"evaluating {test.name}", progress) as report:
         total = len(test.windows)
-        return _measure(bundle, predictor, test.dataset.meta, batches, total, run.report.examples, report)
+        return _measure(
+            bundle, predictor, test.adjustment, test.dataset.meta, batches, total, run.report.examples, report
+        )
 
 
 def _measure(
     bundle: Bundle,
     predictor: Callable[..., Any],
+    adjustment: Adjustment,
     meta: FieldMeta,
     batches: Any,
     total: int,
@@ -267,7 +279,10 @@ def _measure(
 ) -> Evaluation:
     """The model and its baselines on batches in physical units."""
     bundle.predictor.eval()
-    predictors = {"model": predictor, **_baselines(bundle, meta)}
+    predictors = {
+        name: adjusted(each, adjustment, meta)
+        for name, each in {"model": predictor, **_baselines(bundle, meta)}.items()
+    }
     return measure(predictors, batches, meta, examples=examples, progress=_counting(total, report))
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise
 from typing import Any
@@ -31,6 +31,7 @@ class Request:
         step: longest step on the way to a time: a lead time, or "auto" for the one that did best on the validation
             samples; ``None``: each time in one step.
         start: frame at which the input begins.
+        like: the training data set whose levels and times the file has; ``None``: the one that it resembles most.
 
     Raises:
         UserError: both a rollout and times are asked for, or a number is out of its range.
@@ -40,6 +41,7 @@ class Request:
     times: tuple[float, ...] | None = None
     step: float | str | None = None
     start: int = 0
+    like: str | None = None
 
     def __post_init__(self) -> None:
         if self.rollout is not None and self.rollout < 1:
@@ -57,6 +59,12 @@ class Request:
     def given(self) -> bool:
         """Whether anything is asked for but the windows of the training."""
         return self.rollout is not None or self.times is not None
+
+    def in_learned_time(self, factor: float) -> "Request":
+        """The same with lead times multiplied by the time factor of a data set, see ``katops.data.adjustment``."""
+        times = None if self.times is None else tuple(time * factor for time in self.times)
+        step = self.step * factor if isinstance(self.step, float | int) else self.step
+        return replace(self, times=times, step=step)
 
     def words(self) -> str:
         """For titles."""

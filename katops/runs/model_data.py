@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from katops.bundle import Bundle
+from katops.data.adjustment import Adjustment
 from katops.data.aligned import AlignedDataset
 from katops.data.dataset import FieldDataset
 from katops.data.fingerprints import fingerprint
@@ -18,6 +19,7 @@ from katops.data.splits import Split, preset_split, split
 from katops.data.windows import Window
 from katops.errors import UserError
 from katops.fields import Channel, FieldMeta
+from katops.predictors.training_sets import name_of, reading_like, readings_of, same_units
 from katops.runs.result import SPLITS
 from katops.training.data import FieldSource, direct_window, pairs_of, resampling
 
@@ -30,11 +32,18 @@ class ModelData:
         dataset: its windows.
         reading: what the model file says about the training files that this one was read like.
         own: whether it is this training file.
+        doubt: a sentence where other training files would fit as well and have other levels or times.
     """
 
     dataset: FieldSource
     reading: Mapping[str, Any]
     own: bool
+    doubt: str | None = None
+
+    @property
+    def adjustment(self) -> Adjustment:
+        """From the units of the file to those that the model has learned."""
+        return Adjustment.from_header(self.reading)
 
 
 WindowOf = Callable[[Window, float | None], Window]
@@ -42,7 +51,12 @@ WindowOf = Callable[[Window, float | None], Window]
 
 
 def open_for_model(
-    bundle: Bundle, file: str | Path, *, outputs: bool = True, window: WindowOf | None = None
+    bundle: Bundle,
+    file: str | Path,
+    *,
+    outputs: bool = True,
+    window: WindowOf | None = None,
+    like: str | None = None,
 ) -> ModelData:
     """A file, read the way the training file of the model was read.
 
@@ -55,11 +69,14 @@ def open_for_model(
         outputs: whether there are answers to read.
         window: in place of the windows of the training; of pairs of frames, those from the first one to all later ones
             by default.
+        like: the training data set, among several, that the file is like.
 
     Raises:
-        UserError: the file lacks a channel, or its axes or boundary conditions are not those of the model.
+        UserError: the file lacks a channel, or its axes or boundary conditions are not those of the model; there is no
+            training data set of that name.
     """
-    layouts, reading = _described(bundle, file, outputs)
+    readings = readings_of(bundle.header) if like is None else [reading_like(bundle.header, like)]
+    layouts, reading, doubt = _described(bundle.meta, file, outputs, readings)
     meta = bundle.meta
     _check_boundary(bundle, file, layouts[0], reading)
     own = reading.get("fingerprint") == fingerprint(layouts)
@@ -75,7 +92,7 @@ def open_for_model(
     )
     aligned = _aligned(dataset, reading, meta, outputs)
     _check_channels(bundle, file, aligned, outputs)
-    return ModelData(aligned, reading, own)
+    return ModelData(aligned, reading, own, doubt)
 
 
 def part_windows(data: ModelData, part: str) -> tuple[np.ndarray, str]:
@@ -108,43 +125,46 @@ def learned_outputs(data: ModelData, meta: FieldMeta) -> list[int]:
     return [place for place, channel in enumerate(meta.outputs) if mask.get(channel.name, "") is not None]
 
 
-def output_offsets(data: ModelData, meta: FieldMeta) -> list[float]:
-    """What was subtracted from each output channel of data of this kind."""
-    offset = data.reading.get("offset", {})
-    return [offset.get(channel.name, 0.0) for channel in meta.outputs]
-
-
 def _split_as_trained(stated: dict[str, Any], n_samples: int) -> Split:
     if stated.get("preset") is not None:
         return preset_split(stated["preset"], n_samples, stated["train"])
     return split(n_samples, **{key: value for key, value in stated.items() if key != "preset"})
 
 
-def _readings(bundle: Bundle) -> list[Mapping[str, Any]]:
-    data = bundle.header.get("data", {})
-    return data.get("mix") or [data]
-
-
-def _described(bundle: Bundle, file: str | Path, outputs: bool) -> tuple[list[FileLayout], Mapping[str, Any]]:
-    """The files, and the training files that they are read like."""
-    readings = _readings(bundle)
+def _described(
+    meta: FieldMeta, file: str | Path, outputs: bool, readings: Sequence[Mapping[str, Any]]
+) -> tuple[list[FileLayout], Mapping[str, Any], str | None]:
+    """The files, the training files that they are read like, and what is doubtful about that."""
     fitting: list[tuple[list[FileLayout], Mapping[str, Any]]] = []
     refusals = []
     for reading in readings:
         try:
-            layouts = describe_all(file, **_statement(bundle.meta, reading, outputs))
+            layouts = describe_all(file, **_statement(meta, reading, outputs))
         except UserError as error:
             if len(readings) == 1:
                 raise
             refusals.append(error)
             continue
         if reading.get("fingerprint") == fingerprint(layouts):
-            return layouts, reading
+            return layouts, reading, None
         fitting.append((layouts, reading))
     if not fitting:
         raise UserError(f"{file} can be read like none of the {len(readings)} training files; the first: {refusals[0]}")
     # A file with a density of its own is not like one whose density was filled in.
-    return min(fitting, key=lambda found: len(found[1].get("fill", {})))
+    fewest = min(len(reading.get("fill", {})) for _, reading in fitting)
+    best = [(layouts, reading) for layouts, reading in fitting if len(reading.get("fill", {})) == fewest]
+    return *best[0], _doubt(file, [reading for _, reading in best])
+
+
+def _doubt(file: str | Path, readings: Sequence[Mapping[str, Any]]) -> str | None:
+    others = [reading for reading in readings[1:] if not same_units(reading, readings[0])]
+    if not others:
+        return None
+    names = ", ".join(name_of(reading) for reading in others)
+    return (
+        f"{file} is read like {name_of(readings[0])}; {names} would fit as well, with other levels or another "
+        f"time scale; say which it is like: --like {name_of(others[0])}"
+    )
 
 
 def _statement(meta: FieldMeta, reading: Mapping[str, Any], outputs: bool) -> dict[str, Any]:
@@ -191,8 +211,7 @@ def _aligned(dataset: FieldDataset, reading: Mapping[str, Any], meta: FieldMeta,
         for channel in getattr(meta, kind)
     }
     fill = {name: value for name, value in reading.get("fill", {}).items() if name in named}
-    offset = reading.get("offset", {})
-    if not fill and not mask and lead_time is None and not offset:
+    if not fill and not mask and lead_time is None:
         return dataset
     given = set(meta.condition)
     return AlignedDataset(
@@ -203,7 +222,6 @@ def _aligned(dataset: FieldDataset, reading: Mapping[str, Any], meta: FieldMeta,
         fill=fill,
         mask=mask if outputs else {},
         lead_time=lead_time,
-        offset=offset,
     )
 
 
@@ -211,7 +229,7 @@ def _check_boundary(bundle: Bundle, file: str | Path, layout: FileLayout, readin
     meta = bundle.meta
     axes = resampling(reading).axes(layout.meta.axes, layout.space)
     boundary = tuple(axis.boundary for axis in axes)
-    mixed = len(_readings(bundle)) > 1
+    mixed = len(readings_of(bundle.header)) > 1
     # Where the training files differ in their boundary, the model has none.
     if boundary != meta.boundary and not (mixed and all(sides == ("none", "none") for sides in meta.boundary)):
         raise UserError(f"the boundary conditions of {file} are {boundary}, the model was trained with {meta.boundary}")
@@ -219,7 +237,7 @@ def _check_boundary(bundle: Bundle, file: str | Path, layout: FileLayout, readin
 
 def _check_channels(bundle: Bundle, file: str | Path, dataset: FieldSource, outputs: bool) -> None:
     meta = bundle.meta
-    plain = isinstance(dataset, FieldDataset) and len(_readings(bundle)) == 1
+    plain = isinstance(dataset, FieldDataset) and len(readings_of(bundle.header)) == 1
     for kind in ("inputs", "constants", "outputs") if outputs else ("inputs", "constants"):
         ours, theirs = getattr(meta, kind), getattr(dataset.meta, kind)
         same = ours == theirs if plain else [c.name for c in ours] == [c.name for c in theirs]

@@ -1,13 +1,15 @@
 """From the ``data`` section of a configuration to data sets, splits and statistics, checked before any training."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from math import gcd
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from katops.config import DataConfig
+from katops.data.adjustment import NOT_ADJUSTED, Adjustment
 from katops.data.aligned import AlignedDataset
 from katops.data.dataset import FieldDataset
 from katops.data.fingerprints import fingerprint
@@ -25,6 +27,7 @@ from katops.errors import UserError
 from katops.fields import FieldMeta
 from katops.generators import create_problem
 from katops.generators.writer import write
+from katops.training.stated import Stated, stated_by
 from katops.training.statistics import check_read, fit_parts
 
 CheckProgress = Callable[[int, int], None]
@@ -43,6 +46,7 @@ class HeldOut:
         windows: indices into the data set.
         path: the file, folder or pattern.
         direct: whether every frame of a window is predicted from its input in one call, by its lead time.
+        adjustment: from the units of ``dataset`` to those that the model learns.
     """
 
     name: str
@@ -50,6 +54,14 @@ class HeldOut:
     windows: np.ndarray
     path: Path
     direct: bool = False
+    adjustment: Adjustment = NOT_ADJUSTED
+
+    def in_units_of_the_files(self) -> "HeldOut":
+        """The same windows with levels and times as they are in the files."""
+        adjustment = getattr(self.dataset, "adjustment", NOT_ADJUSTED)
+        if not adjustment:
+            return self
+        return replace(self, dataset=self.dataset.without_adjustment(), adjustment=adjustment)
 
     def in_windows(self, name: str, window: Window) -> "HeldOut":
         """The same samples in other windows.
@@ -58,13 +70,12 @@ class HeldOut:
             UserError: a trajectory is shorter than the window.
         """
         dataset = self.dataset.with_window(window)
-        return HeldOut(name, dataset, dataset.of_samples(self.dataset.samples_of(self.windows)), self.path)
+        windows = dataset.of_samples(self.dataset.samples_of(self.windows))
+        return replace(self, name=name, dataset=dataset, windows=windows, direct=False)
 
     def direct_from_first(self) -> "HeldOut":
         """Of pairs: one window in each trajectory, with the first frame of the pairs in and all later ones out."""
-        dataset = self.dataset.with_window(direct_window(self.dataset.window))
-        windows = dataset.of_samples(self.dataset.samples_of(self.windows))
-        return HeldOut(self.name, dataset, windows, self.path, direct=True)
+        return replace(self.in_windows(self.name, direct_window(self.dataset.window)), direct=True)
 
 
 @dataclass(frozen=True)
@@ -80,8 +91,7 @@ class RunData:
         parts: the data sets of a mixture; empty where there is one.
         weights: how often windows of each part are drawn.
         together: pairs of a trajectory that share a batch.
-        statistics: stated (mean, standard deviation) of channels.
-        time_scale: stated lead time that models see as 1.
+        stated: statistics and time scale that the configuration gives.
     """
 
     dataset: FieldSource
@@ -92,8 +102,7 @@ class RunData:
     parts: tuple["RunData", ...] = ()
     weights: tuple[float, ...] = (1.0,)
     together: int = 1
-    statistics: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    time_scale: float | None = None
+    stated: Stated = Stated({}, None)
 
     @property
     def meta(self) -> FieldMeta:
@@ -115,11 +124,10 @@ class RunData:
         if self.together == 1 and self.weights == (1.0,):
             return None
         windows = self.train_windows
-        samples = np.repeat(self.split.train, [len(self.dataset.of_samples([s])) for s in self.split.train])
         sources = np.zeros(len(windows), np.int64)
         if self.parts:
             sources = np.searchsorted(self.dataset.first_windows, windows, side="right") - 1
-        return Mixing(sources, samples, self.weights, self.together)
+        return Mixing(sources, self.dataset.owners_of(windows), self.weights, self.together)
 
     @property
     def longest_lead(self) -> float | None:
@@ -171,7 +179,7 @@ def open_run_data(
     config: DataConfig,
     batch_size: int,
     generation_progress: CheckProgress | None = None,
-    offset: Mapping[str, float] | None = None,
+    adjustment: Adjustment = NOT_ADJUSTED,
 ) -> RunData:
     """Open the files, generate the first if the configuration says how, and share the samples out.
 
@@ -181,16 +189,15 @@ def open_run_data(
     """
     if config.mix:
         return _open_mixture(config, batch_size, generation_progress)
-    offset = offset or {}
     if config.generate:
         wanted = config.generate
         problem = create_problem(wanted.problem, **wanted.options)
         _share_out(config, wanted.samples)
         write(problem, wanted.samples, wanted.seed, config.file, progress=generation_progress)
-    dataset = open_dataset(config.file, config, exclude=config.exclude, offset=offset)
+    dataset = open_dataset(config.file, config, exclude=config.exclude, adjustment=adjustment)
     parts = _share_out(config, dataset.n_samples)
     _check_batch(len(dataset.of_samples(parts.train)), batch_size, config.name)
-    tests = _named_apart([_held_out(path, config, dataset, "test_files", offset) for path in config.test_files])
+    tests = _named_apart([_held_out(path, config, dataset, "test_files", adjustment) for path in config.test_files])
     own = Path(config.name)
     if not tests and len(parts.test):
         tests = (HeldOut(own.name, dataset, dataset.of_samples(parts.test), own),)
@@ -200,14 +207,13 @@ def open_run_data(
         )
     validation = None
     if config.validation_files:
-        validation = _held_out(config.validation_files, config, dataset, "validation_files", offset)
+        validation = _held_out(config.validation_files, config, dataset, "validation_files", adjustment)
     elif len(parts.validation):
         validation = HeldOut(own.name, dataset, dataset.of_samples(parts.validation), own)
     if isinstance(dataset.window, Pairs):
         validation = None if validation is None else _from_first_frame(validation)
         tests = tuple(test.direct_from_first() for test in tests)
     together = config.pairs.together if config.pairs is not None else 1
-    stated = {name: (mean, std) for name, (mean, std) in config.statistics.items()}
     return RunData(
         dataset,
         parts,
@@ -215,17 +221,15 @@ def open_run_data(
         tests,
         fingerprint(dataset.layouts),
         together=together,
-        statistics=stated,
-        time_scale=config.time_scale,
+        stated=stated_by(config),
     )
 
 
 def _open_mixture(config: DataConfig, batch_size: int, generation_progress: CheckProgress | None) -> RunData:
     """The data sets of ``data.mix`` as one."""
-    statistics, offsets = stated_together(config)
-    parts = tuple(
-        open_run_data(entry, 1, generation_progress, offset) for entry, offset in zip(config.mix, offsets, strict=True)
-    )
+    stated = stated_by(config)
+    entries = zip(config.mix, stated.adjustments, strict=True)
+    parts = tuple(open_run_data(entry, 1, generation_progress, adjustment) for entry, adjustment in entries)
     dataset = MixedDataset([part.dataset for part in parts])
     split_all = Split(
         *(
@@ -249,55 +253,15 @@ def _open_mixture(config: DataConfig, batch_size: int, generation_progress: Chec
         dataset,
         split_all,
         validation,
-        _named_apart([test for part in parts for test in part.tests]),
+        _named_apart([test.in_units_of_the_files() for part in parts for test in part.tests]),
         fingerprint(dataset.layouts),
         parts,
         tuple(entry.weight for entry in config.mix),
         together,
-        statistics,
-        _common_time_scale(config),
+        stated,
     )
     _check_batch(len(data.train_windows), batch_size, config.name)
     return data
-
-
-def stated_together(config: DataConfig) -> tuple[dict[str, tuple[float, float]], list[dict[str, float]]]:
-    """The statistics that the entries of ``data.mix`` state, as one, and what is subtracted from each data set for it.
-
-    Data sets of which one states another mean than the others, as the published ones do of the pressure, are moved to
-    the mean of the first one, what is filled too: every data set is normalised with the mean that it states.
-
-    Raises:
-        UserError: two entries state different standard deviations of a channel.
-    """
-    common = {name: (mean, std) for name, (mean, std) in config.statistics.items()}
-    offsets: list[dict[str, float]] = []
-    for entry in config.mix:
-        moved = {}
-        for name, (mean, std) in entry.statistics.items():
-            first, width = common.setdefault(name, (mean, std))
-            if std != width:
-                raise UserError(
-                    f"data.mix: the standard deviation of {name!r} is stated as {width} and, for {entry.file}, as "
-                    f"{std}; a channel of a mixture has one"
-                )
-            if mean != first:
-                moved[name] = mean - first
-        offsets.append(moved)
-    return common, offsets
-
-
-def _common_time_scale(config: DataConfig) -> float | None:
-    """The time scale that the entries of ``data.mix`` state; a steady one needs none.
-
-    Raises:
-        UserError: they state different ones.
-    """
-    stated = {entry.file: entry.time_scale for entry in config.mix if entry.time_scale is not None}
-    if len(set(stated.values())) > 1:
-        listed = ", ".join(f"{scale:g} for {file}" for file, scale in stated.items())
-        raise UserError(f"data.mix: a model has one time scale, but it is stated as {listed}; state data.time_scale")
-    return next(iter(stated.values()), None)
 
 
 def _from_first_frame(held_out: HeldOut) -> HeldOut:
@@ -312,15 +276,18 @@ def _from_first_frame(held_out: HeldOut) -> HeldOut:
 
 
 def direct_window(pairs: Pairs) -> Window:
-    """From the first frame of the pairs to all frames up to the last one that lie ``pairs.every`` apart.
+    """From the first frame of the pairs to all later ones that are neighbouring distances of pairs apart.
+
+    They reach as far as the longest distance of pairs: no model is asked for a longer lead time than it has learned.
 
     Raises:
-        UserError: there is one frame only.
+        UserError: no frame is predicted from another one.
     """
-    if pairs.span == 1:
-        raise UserError("data.pairs have one frame, so there is nothing to predict; give them two at least")
-    n_out = (pairs.span - 1) // pairs.every
-    return Window(n_out=n_out, every=pairs.every, first=pairs.first, stride=WHOLE_TRAJECTORY)
+    distances = pairs.distances[pairs.distances > 0].tolist()
+    if not distances:
+        raise UserError("data.pairs are pairs of a frame with itself, so there is nothing to predict; give two frames")
+    every = gcd(*distances)
+    return Window(n_out=max(distances) // every, every=every, first=pairs.first, stride=WHOLE_TRAJECTORY)
 
 
 def _check_batch(windows: int, batch_size: int, name: str) -> None:
@@ -335,7 +302,7 @@ def open_dataset(
     path: str | Path | Sequence[str],
     config: DataConfig,
     exclude: Sequence[int] = (),
-    offset: Mapping[str, float] | None = None,
+    adjustment: Adjustment = NOT_ADJUSTED,
 ) -> FieldSource:
     """The files of a path, folder or pattern with the description, window and resampling of the configuration."""
     if config.preset is not None:
@@ -356,12 +323,12 @@ def open_dataset(
         memory=config.memory,
         condition=config.condition,
     )
-    return aligned(dataset, config, offset)
+    return aligned(dataset, config, adjustment)
 
 
-def aligned(dataset: FieldDataset, config: DataConfig, offset: Mapping[str, float] | None = None) -> FieldSource:
+def aligned(dataset: FieldDataset, config: DataConfig, adjustment: Adjustment = NOT_ADJUSTED) -> FieldSource:
     """The data set in the channels of the configuration: with filled ones, masks and a lead time, where it has some."""
-    if not config.fill and not config.mask and config.lead_time is None and not offset:
+    if not config.fill and not config.mask and config.lead_time is None and not adjustment:
         return dataset
     meta = dataset.meta
     given = set(meta.condition)
@@ -372,7 +339,7 @@ def aligned(dataset: FieldDataset, config: DataConfig, offset: Mapping[str, floa
     }
     names = {kind: own[kind] if getattr(config, kind) is None else getattr(config, kind) for kind in own}
     return AlignedDataset(
-        dataset, **names, fill=config.fill, mask=config.mask, lead_time=config.lead_time, offset=offset
+        dataset, **names, fill=config.fill, mask=config.mask, lead_time=config.lead_time, adjustment=adjustment
     )
 
 
@@ -430,9 +397,9 @@ def _test_share(config: DataConfig) -> int | float | None:
 
 
 def _held_out(
-    path: str | Sequence[str], config: DataConfig, train: FieldSource, key: str, offset: Mapping[str, float]
+    path: str | Sequence[str], config: DataConfig, train: FieldSource, key: str, adjustment: Adjustment
 ) -> HeldOut:
-    dataset = open_dataset(path, config, offset=offset)
+    dataset = open_dataset(path, config, adjustment=adjustment)
     named = path if isinstance(path, str) else ", ".join(path)
     for kind in ("inputs", "constants", "outputs", "boundary"):
         ours, theirs = getattr(train.meta, kind), getattr(dataset.meta, kind)

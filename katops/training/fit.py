@@ -1,7 +1,7 @@
 """Train an operator on prepared data and leave the best one as a model file."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import lightning
@@ -12,6 +12,7 @@ from torch import nn
 
 from katops.bundle import Bundle, load, save
 from katops.config import DataConfig, RunConfig
+from katops.data.adjustment import NOT_ADJUSTED
 from katops.data.loader import batch_loader
 from katops.data.normalize import Fit, Normalizer
 from katops.data.order import Mixing
@@ -86,8 +87,8 @@ def build_predictor(config: RunConfig, data: RunData, fit: Fit) -> FieldPredicto
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     model = _build(config, data.meta, data.dataset.space)
     normalizer = fit.normalizer
-    normalizer.state(data.statistics)
-    scale = data.time_scale or data.longest_lead
+    normalizer.state(data.stated.statistics)
+    scale = data.stated.time_scale or data.longest_lead
     if scale:
         normalizer.time_scale.fill_(scale)
     predictor = FieldPredictor(model, normalizer, data.meta, config.data.dirichlet_values)
@@ -180,7 +181,7 @@ def _data_header(config: RunConfig, data: RunData) -> dict[str, Any]:
         "split": {name: len(getattr(data.split, name)) for name in ("train", "validation", "test")}
         | {"seed": config.data.split.seed, "preset": config.data.split.preset},
         **_reading(config.data),
-        "offset": dict(getattr(data.dataset, "offset", {})),
+        **asdict(getattr(data.dataset, "adjustment", NOT_ADJUSTED)),
     }
     if data.parts:
         parts = zip(config.data.mix, data.parts, strict=True)

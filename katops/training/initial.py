@@ -116,8 +116,8 @@ def _take_statistics(predictor: FieldPredictor, initial: Initial, data: RunData,
         )
     normalizer = predictor.normalizer
     ours = {*normalizer.inputs, *normalizer.outputs, *normalizer.constants}
-    normalizer.state({n: v for n, v in initial.statistics.items() if n in ours and n not in data.statistics})
-    if data.time_scale is None:
+    normalizer.state({n: v for n, v in initial.statistics.items() if n in ours and n not in data.stated.statistics})
+    if data.stated.time_scale is None:
         normalizer.time_scale.fill_(initial.time_scale)
 
 

@@ -51,7 +51,7 @@ class ChannelGroupLoss:
 
     over the whole batch, the steps, the channels of the group g and the grid, of normalised fields (shifted and
     scaled). It is a ratio of means over the batch, so that a sample near zero does not dominate; it depends on what is
-    in the batch. A group that is masked in every sample contributes nothing but counts as a group. Of a group that
+    in the batch. Where the mask is true both are 0. A group that is masked in every sample contributes nothing but counts as a group. Of a group that
     never varies in the training data, or has no size in the batch, D_g(p, t) itself counts.
 
     Args:
@@ -68,7 +68,7 @@ class ChannelGroupLoss:
     def __call__(self, prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         prediction = self.normalizer.encode_output(without_masked(prediction, target, mask))
         target = self.normalizer.encode_output(target)
-        error, size = (prediction - target).abs(), target.abs()
+        error, size = (prediction - target).abs(), without_masked(target, torch.zeros_like(target), mask).abs()
         if self.order == 2:
             error, size = error.square(), size.square()
         return torch.stack([self._of_group(error, size, group) for group in self.groups]).mean()

@@ -16,6 +16,8 @@ import katops
 from katops import cli
 from katops.bundle import Bundle
 from katops.config import parse_config
+from katops.data.adjustment import Adjustment
+from katops.data.splits import split
 from katops.errors import UserError
 from katops.runs.forecasts import Request, comparison_window
 from katops.runs.model_data import open_for_model
@@ -264,6 +266,12 @@ def test_states_of_one_time_are_predicted_from_at_the_times_that_are_asked_for(t
             "have none",
         ),
         ({"data": {"mix": [{"file": "x.h5", "window": {"n_in": 2}}]}}, "take the place of data.window"),
+        ({"data": {"mix": [{"file": "x.h5", "normalizer": "none"}]}}, "entry 0 has normalizer, which is the same for"),
+        ({"data": {"mix": [{"file": "x.h5", "dirichlet_values": {"velocity": 0}}]}}, "entry 0 has dirichlet_values"),
+        (
+            {"data": {"mix": [{"file": "x.h5", "split": {"validation": 0}}]}, "train": {"early_stopping": 2}},
+            "needs validation samples",
+        ),
     ],
 )
 def test_contradictions_are_refused_before_anything_is_read(pretraining, changes, words):
@@ -278,7 +286,7 @@ def test_contradictions_are_refused_before_anything_is_read(pretraining, changes
         ({"train": {"rates": {"norm": 1e-3}}}, "unknown part 'norm' in train.rates; did you mean 'norms'"),
         ({"train": {"rates": {"norms": 0.0, "rest": 0.0, "channels": 0.0}}}, "nothing to train"),
         ({"train": {"schedule": {"name": "cosine", "warmup_epochs": 1.0}}}, "warmup_epochs is 1"),
-        ({"train": {"initial": "runs/nowhere"}}, "no run folder and no model file"),
+        ({"train": {"initial": "/nowhere"}}, "no run folder and no model file"),
         ({"data": {"pairs": {"last": 9}}}, "the pairs use frame 9"),
         ({"model": {"name": "mgno_tiny"}, "train": {"rates": {"norms": 1e-3}}}, "does not tell which"),
         ({"model": {"name": "mgno_tiny"}}, "does not take the lead time"),
@@ -294,36 +302,117 @@ def test_mistakes_that_need_the_files_are_told_in_a_sentence(fine_tuning, change
         katops.train(values)
 
 
-def test_published_levels_of_the_pressure_are_moved_to_one_and_back(pretraining, files, tmp_path, monkeypatch):
-    monkeypatch.setattr("katops.runs.fields.write_report", lambda *arguments, **options: None)
+@pytest.fixture(scope="module")
+def levels(pretraining, files, folder):
+    """A run on three data sets of which each states a mean of the pressure of its own."""
     mix = [
         {"file": files["gas"], "statistics": {"pressure": [1.0, 0.4], "velocity": [0.0, 0.5]}},
         {**pretraining["data"]["mix"][0], "statistics": {"pressure": [9.0, 0.4], "velocity": [0.0, 0.5]}},
-        {"file": write(tmp_path / "high.h5", **high(files["gas"])), "statistics": {"pressure": [4.0, 0.4]}},
+        {"file": write(folder / "high.h5", **high(files["gas"])), "statistics": {"pressure": [4.0, 0.4]}},
     ]
-    values = {**pretraining, "output": str(tmp_path / "run"), "report": {"examples": 1}}
-    values["data"] = {**pretraining["data"], "mix": mix}
-    values["train"] = {**pretraining["train"], "max_steps": 2}
-    bundle = katops.train(values).bundle
-    normalizer = bundle.predictor.normalizer
-    assert normalizer.known()["pressure"] == pytest.approx((1.0, 0.4))
+    return katops.train(
+        {
+            **pretraining,
+            "output": str(folder / "levels"),
+            "report": {"examples": 1},
+            "data": {**pretraining["data"], "mix": mix},
+            "train": {**pretraining["train"], "max_steps": 2},
+        }
+    )
+
+
+def test_published_levels_of_the_pressure_are_moved_to_one_and_back(levels, files, folder, tmp_path):
+    bundle = levels.bundle
+    assert bundle.predictor.normalizer.known()["pressure"] == pytest.approx((1.0, 0.4))
     assert [part["offset"] for part in bundle.header["data"]["mix"]] == [{}, {"pressure": 8.0}, {"pressure": 3.0}]
     low, shifted = (
-        h5py.File(katops.predict(tmp_path / "run", file, tmp_path / name, times=[0.5]))["fields/pressure"][:]
-        for name, file in (("low.h5", files["gas"]), ("shifted.h5", str(tmp_path / "high.h5")))
+        h5py.File(katops.predict(bundle, file, tmp_path / name, times=[0.5]))["fields/pressure"][:]
+        for name, file in (("low.h5", files["gas"]), ("shifted.h5", str(folder / "high.h5")))
     )
     np.testing.assert_allclose(shifted - low, 3.0, atol=1e-4)
 
 
-def test_a_mixture_has_the_time_scale_that_its_entries_state(pretraining):
-    def opened(*scales):
-        data = pretraining["data"]
-        mix = [{**entry, "time_scale": scale} for entry, scale in zip(data["mix"], scales, strict=True)]
-        return open_run_data(parse_config({**pretraining, "data": {**data, "mix": mix}}).data, 1)
+def test_errors_of_a_data_set_with_a_level_of_its_own_are_those_of_the_fields_in_its_file(levels, folder):
+    file = str(folder / "high.h5")
+    evaluation = katops.evaluate(levels.bundle, file)
+    for found in (evaluation, levels.evaluations["high.h5"]):
+        with h5py.File(file) as stored:
+            names = ("density", "velocity", "pressure")
+            frames = np.stack([stored[name][:] for name in names], 2)[_test_samples(levels, "high.h5")]
+        first, later = frames[:, :1].astype(np.float64), frames[:, 1:].astype(np.float64)
+        expected = np.sqrt(((later - first) ** 2).sum((1, 2, 3, 4)) / (later**2).sum((1, 2, 3, 4)))
+        persistence = np.sort(found.errors["persistence"]["relative_l2"])
+        np.testing.assert_allclose(persistence, np.sort(expected), rtol=1e-4)
+        # The waves of the pressure are small beside its level.
+        assert found.errors["mean"]["relative_l2"].max() < 0.5
 
-    assert opened(7.0, 7.0).time_scale == opened(7.0, None).time_scale == 7.0
-    with pytest.raises(UserError, match=r"a model has one time scale, but it is stated as 7 for .* 2 for"):
-        opened(7.0, 2.0)
+
+def _test_samples(result, name):
+    reading = next(part for part in result.bundle.header["data"]["mix"] if part["file"].endswith(name))
+    parts = split(12, train=6, validation=3, test=3, seed=reading["split"]["seed"])
+    return parts.test
+
+
+def test_a_file_that_fits_several_levels_is_read_like_the_first_with_a_warning_or_like_the_named_one(
+    levels, files, tmp_path
+):
+    other = write(tmp_path / "other.h5", **{k: v + (k == "pressure") for k, v in high(files["gas"]).items()})
+    found = open_for_model(levels.bundle, other)
+    assert found.adjustment == Adjustment()
+    assert found.doubt.endswith("say which it is like: --like high.h5")
+    named = open_for_model(levels.bundle, other, like="high.h5")
+    assert (named.adjustment, named.doubt) == (Adjustment({"pressure": 3.0}), None)
+    assert open_for_model(levels.bundle, files["gas"]).doubt is None
+    with pytest.raises(UserError, match=r"not trained on a data set 'hihg.h5'; did you mean 'high.h5'\?"):
+        open_for_model(levels.bundle, other, like="hihg.h5")
+
+
+def test_arrays_are_predicted_at_the_level_of_the_named_data_set(levels, files):
+    with h5py.File(files["gas"]) as file:
+        low = np.stack([file[name][:2, 0] for name in ("density", "velocity", "pressure")], 1)
+    raised = low.copy()
+    raised[:, 2] += 3.0
+    with pytest.warns(UserWarning, match=r"taken for one like gas.h5; flow.h5, high.h5 have other levels"):
+        expected = levels.bundle.predict(low, 0.5)
+    expected[:, 2] += 3.0
+    np.testing.assert_allclose(levels.bundle.predict(raised, 0.5, like="high.h5"), expected, atol=1e-4)
+
+
+def test_a_mixture_has_the_time_scale_of_its_section_or_of_the_entry_that_states_one_first(pretraining):
+    def opened(*scales, **section):
+        data = pretraining["data"]
+        mix = [
+            entry if scale is None else {**entry, "time_scale": scale}
+            for entry, scale in zip(data["mix"], scales, strict=True)
+        ]
+        data = open_run_data(parse_config({**pretraining, "data": {**data, **section, "mix": mix}}).data, 1)
+        return data.stated.time_scale, [getattr(part.dataset, "adjustment", Adjustment()) for part in data.parts]
+
+    assert opened(7.0, 7.0) == opened(7.0, None) == (7.0, [Adjustment(), Adjustment()])
+    assert opened(7.0, 2.0) == (7.0, [Adjustment(), Adjustment({}, 3.5)])
+    assert opened(7.0, 2.0, time_scale=1.0) == (1.0, [Adjustment({}, 1 / 7), Adjustment({}, 0.5)])
+
+
+def test_a_data_set_of_twice_the_time_scale_is_the_same_to_the_model_at_twice_the_lead_time(
+    pretraining, files, folder, tmp_path
+):
+    with h5py.File(files["gas"]) as file:
+        slow = write(folder / "slow.h5", **{name: values[:] for name, values in file.items()})
+    mix = [{"file": files["gas"], "time_scale": 1.0}, {"file": slow, "time_scale": 2.0, "time_step": 2 * STEP}]
+    values = {**pretraining, "output": str(tmp_path / "run"), "report": {"examples": 1, "semigroup": True}}
+    values["data"] = {**pretraining["data"], "mix": mix}
+    values["train"] = {**pretraining["train"], "max_steps": 2}
+    result = katops.train(values)
+    fast, stretched = (result.evaluations[name] for name in ("gas.h5", "slow.h5"))
+    np.testing.assert_allclose(stretched.errors["model"]["relative_l2"], fast.errors["model"]["relative_l2"], rtol=1e-4)
+    np.testing.assert_allclose(2 * fast.lead_times, stretched.lead_times)
+    ahead = [
+        predicted(
+            result.bundle, file, tmp_path / f"{Path(file).stem}.out.h5", times=times, step="auto", like=Path(file).name
+        )
+        for file, times in ((files["gas"], [0.3, 0.9]), (slow, [0.6, 1.8]))
+    ]
+    np.testing.assert_allclose(ahead[0], ahead[1], atol=1e-5)
 
 
 def test_another_file_is_read_like_the_training_file_that_has_its_channels(mixed, files, tmp_path):
@@ -341,6 +430,12 @@ def test_rollouts_of_an_evaluation_repeat_the_shortest_distance_of_the_frames_of
     bundle = Bundle(tuned.bundle.predictor, header, tuned.bundle.mean_target)
     window = partial(comparison_window, Request(rollout=2))
     assert open_for_model(bundle, files["flow"], window=window).dataset.window.every == 2
+
+
+def predicted(bundle, file, output, **options):
+    """The velocity that is predicted."""
+    with h5py.File(katops.predict(bundle, file, output, **options)) as written:
+        return written["fields/velocity"][:]
 
 
 def high(gas):
