@@ -161,9 +161,7 @@ def _request(
     request = Request(rollout, None if times is None else tuple(times), step, start, like)
     if isinstance(bundle.predictor, ImagePredictor):
         if request.given or like is not None:
-            raise UserError(
-                "rollouts, times and data sets to be like are for fields that change in time; this model classifies images"
-            )
+            raise UserError("rollouts, times and data sets to be like are for fields; this model classifies images")
         return {}
     return {"request": request}
 

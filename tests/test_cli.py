@@ -1,4 +1,4 @@
-"""The installed command, as a user runs it."""
+"""The command line: as it is installed, and in this process where that makes no difference."""
 
 import json
 import os
@@ -6,22 +6,48 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner
 
 import katops
+from katops import cli
 from katops.cli import app
 
 COMMAND = Path(sys.executable).with_name("katops")
 
 
 def run(*arguments: object, cwd: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run the entry point in this process, which need not import torch again."""
+    command = ["katops", *map(str, arguments)]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        patch.chdir(cwd or Path.cwd())
+        patch.setattr("sys.argv", command)
+        patch.setenv("COLUMNS", "150")
+        patch.setattr(cli, "console", Console(width=150))
+        # The command sets both for its process.
+        patch.setenv("GOMP_SPINCOUNT", "1000")
+        patch.setattr(warnings, "showwarning", warnings.showwarning)
+        try:
+            code = cli.main()
+        except SystemExit as stop:
+            code = stop.code
+    done = subprocess.CompletedProcess(command, code or 0, out.getvalue(), err.getvalue())
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def installed(*arguments: object, cwd: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run the installed entry point."""
     if not COMMAND.exists():
         pytest.skip("the katops command is not installed beside this Python")
@@ -51,7 +77,7 @@ def trained(darcy_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train": {"epochs": 9, "batch_size": 8, "learning_rate": 1e-2},
     }
     (folder / "small.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
-    done = run("train", "small.yaml", "train.epochs=2", "--output", "out", cwd=folder)
+    done = installed("train", "small.yaml", "train.epochs=2", "--output", "out", cwd=folder)
     assert "epoch 2/2" in done.stdout
     assert "mean predictor" in done.stdout
     return folder / "out"
@@ -127,7 +153,7 @@ print(sorted(new & {"lightning", "omegaconf", "pydantic", "typer", "rich", "matp
 
 
 def test_version() -> None:
-    assert run("--version").stdout.strip() == katops.__version__
+    assert installed("--version").stdout.strip() == katops.__version__
 
 
 def test_generate_makes_the_file_and_says_when_it_is_there_already(tmp_path: Path) -> None:
@@ -167,7 +193,7 @@ def test_bad_arguments_end_with_one_sentence_and_code_2(
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    done = run("inspect", tmp_path / "nothing.h5", "--debug", check=False)
+    done = installed("inspect", tmp_path / "nothing.h5", "--debug", check=False)
     assert done.returncode != 0
     assert "Traceback" in done.stderr
 
@@ -256,7 +282,7 @@ def test_a_warning_about_data_is_one_sentence_without_the_place_in_the_code(tmp_
     (tmp_path / "darcy.h5.katops-statistics.json").mkdir()
     config = "name: small\ndata: {file: darcy.h5}\nmodel: mgno_tiny\ntrain: {epochs: 1, batch_size: 8}\n"
     (tmp_path / "small.yaml").write_text(config)
-    told = run("train", "small.yaml", cwd=tmp_path).stderr
+    told = installed("train", "small.yaml", cwd=tmp_path).stderr
     [line] = [line for line in told.splitlines() if line.startswith("warning:")]
     assert "darcy.h5.katops-statistics.json cannot be used and is ignored" in line
     assert "store.py" not in told

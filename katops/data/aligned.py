@@ -38,8 +38,8 @@ class AlignedDataset(Dataset):
         fill: channels that the files lack: a number, a field (\\*space), or the name of an analytic one.
         mask: outputs that are not learned, see :data:`Mask`.
         lead_time: of a steady problem, for models that take one.
-        adjustment: levels that are subtracted, from filled channels too, and the factor of lead times, so that data sets
-            that differ in them can be learned together.
+        adjustment: levels that are subtracted, from filled channels too, and the factor of lead times, so that data
+            sets that differ in them can be learned together.
 
     Attributes:
         source: the data set that is read.

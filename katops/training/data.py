@@ -27,7 +27,7 @@ from katops.errors import UserError
 from katops.fields import FieldMeta
 from katops.generators import create_problem
 from katops.generators.writer import write
-from katops.training.stated import Stated, stated_by
+from katops.training.stated import NOTHING_STATED, Stated, stated_by
 from katops.training.statistics import check_read, fit_parts
 
 CheckProgress = Callable[[int, int], None]
@@ -102,7 +102,7 @@ class RunData:
     parts: tuple["RunData", ...] = ()
     weights: tuple[float, ...] = (1.0,)
     together: int = 1
-    stated: Stated = Stated({}, None)
+    stated: Stated = NOTHING_STATED
 
     @property
     def meta(self) -> FieldMeta:

@@ -20,6 +20,7 @@ from katops.config import Optimisation
 from katops.errors import UserError
 from katops.training.callbacks import AtomicCheckpointIO, EpochLog, FiniteLoss, Monitor, RandomState
 from katops.training.directory import CHECKPOINTS, LOG_FILE
+from katops.training.interrupt import Interrupt
 
 LAST, BEST = "last", "best"
 
@@ -88,12 +89,13 @@ class Course:
             the entry ``training`` of the model file: epochs, seconds, and which epoch was kept for what reason.
         """
         with quiet_lightning():
-            trainer, log = self._trainer(validation is not None)
+            trainer, log, interrupt = self._trainer(validation is not None)
         started = time.monotonic()
         if saved is not None and self._stopped_early(saved):
             log.load_state_dict(saved["callbacks"][log.state_key])
         else:
-            self._fit(trainer, task, training, validation, self.last if saved else None)
+            with interrupt.listening():
+                self._fit(trainer, task, training, validation, self.last if saved else None)
         record = {
             "epochs": self.train.epochs,
             "epochs_run": len(log.rows),
@@ -129,13 +131,14 @@ class Course:
             state["wait_count"] >= state["patience"] for state in states
         )
 
-    def _trainer(self, validate: bool) -> tuple[lightning.Trainer, EpochLog]:
+    def _trainer(self, validate: bool) -> tuple[lightning.Trainer, EpochLog, Interrupt]:
         train, monitor = self.train, self.monitor
         live = self.progress and self.console.is_terminal
         plain = functools.partial(self.console.print, highlight=False, soft_wrap=True)
         log = EpochLog(self.directory / LOG_FILE, monitor, None if live or not self.progress else plain)
         keep = functools.partial(ModelCheckpoint, self.last.parent, enable_version_counter=False, save_top_k=1)
-        callbacks: list[lightning.Callback] = [FiniteLoss(), log, RandomState()]
+        interrupt = Interrupt()
+        callbacks: list[lightning.Callback] = [FiniteLoss(), log, RandomState(), interrupt]
         if validate:
             callbacks.append(keep(filename=BEST, monitor=monitor.name, mode=monitor.mode))
         callbacks.append(keep(filename=LAST, save_on_train_epoch_end=True))
@@ -162,7 +165,7 @@ class Course:
             num_sanity_val_steps=0,
             log_every_n_steps=1,
         )
-        return trainer, log
+        return trainer, log, interrupt
 
     def _load_best(self, task: nn.Module, part: str, log: EpochLog) -> dict[str, Any]:
         """Put the best weights into the module and say which epoch they are from."""

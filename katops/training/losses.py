@@ -51,8 +51,9 @@ class ChannelGroupLoss:
 
     over the whole batch, the steps, the channels of the group g and the grid, of normalised fields (shifted and
     scaled). It is a ratio of means over the batch, so that a sample near zero does not dominate; it depends on what is
-    in the batch. Where the mask is true both are 0. A group that is masked in every sample contributes nothing but counts as a group. Of a group that
-    never varies in the training data, or has no size in the batch, D_g(p, t) itself counts.
+    in the batch. Where the mask is true both are 0. A group that is masked in every sample contributes nothing but
+    counts as a group. Of a group that never varies in the training data, or has no size in the batch, D_g(p, t) itself
+    counts.
 
     Args:
         normalizer: statistics of the training targets.

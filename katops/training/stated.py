@@ -23,6 +23,9 @@ class Stated:
     adjustments: tuple[Adjustment, ...] = ()
 
 
+NOTHING_STATED = Stated({}, None)
+
+
 def stated_by(config: DataConfig) -> Stated:
     """What the section states, with the entries of ``data.mix`` as one.
 

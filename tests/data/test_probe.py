@@ -416,10 +416,16 @@ def test_the_helper_serves_all_calls_and_is_replaced_when_it_ends(small):
     assert HELPER.pid not in (None, first)
 
 
+def stop(process: int) -> None:
+    """A process stops a while after the signal was sent, and could answer until then."""
+    os.kill(process, signal.SIGSTOP)
+    os.waitid(os.P_PID, process, os.WSTOPPED)
+
+
 def test_a_crash_is_one_sentence_and_the_next_file_is_read(small, helper):
     tree = helper.ask("look", 60.0, small)
     victim = helper.pid
-    os.kill(victim, signal.SIGSTOP)
+    stop(victim)
 
     def crash() -> None:
         os.kill(victim, signal.SIGSEGV)
@@ -434,7 +440,7 @@ def test_a_crash_is_one_sentence_and_the_next_file_is_read(small, helper):
 def test_a_hang_is_one_sentence_and_the_next_file_is_read(small, helper):
     tree = helper.ask("look", 60.0, small)
     victim = helper.pid
-    os.kill(victim, signal.SIGSTOP)
+    stop(victim)
     with pytest.raises(UserError, match=r"a\.h5 is damaged, or the disk .* did not come back within 0\.2 s"):
         helper.ask("look", 0.2, small)
     assert helper.ask("look", 60.0, small) == tree
@@ -444,7 +450,7 @@ def test_a_hang_is_one_sentence_and_the_next_file_is_read(small, helper):
 def test_an_unanswered_question_does_not_answer_the_next(small, helper):
     """After an interruption the pipe may hold half an answer."""
     helper.ask("look", 60.0, small)
-    os.kill(helper.pid, signal.SIGSTOP)
+    stop(helper.pid)
     threading.Timer(0.3, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
     with pytest.raises(KeyboardInterrupt):
         helper.ask("look", 60.0, small)
