@@ -121,6 +121,8 @@ class ScOT(nn.Module):
         check_rates(drop_path_rate=drop_path_rate, dropout=dropout, attention_dropout=attention_dropout)
         check_word("skip_block", skip_block, SKIP_BLOCKS)
         check_word("init", init, INITIALISATIONS)
+        if norm_eps <= 0:
+            raise UserError(f"ScOT: norm_eps must be above 0, got {norm_eps}")
         if int(mlp_ratio * embed_dim) < 1:
             raise UserError(f"ScOT: mlp_ratio {mlp_ratio} leaves no hidden width for embed_dim {embed_dim}")
         if mlp_layer is not None and act_layer is not nn.GELU:

@@ -44,7 +44,8 @@ def cosine_attention(
         dropout: rate of dropout of the attention weights.
     """
     inputs = (query, key, value, scale, table)
-    if dropout == 0 and any(tensor.requires_grad for tensor in inputs) and trains_on_the_cpu(*inputs):
+    learns = dropout == 0 and query.numel() > 0 and any(tensor.requires_grad for tensor in inputs)
+    if learns and trains_on_the_cpu(*inputs):
         return ChunkedAttention.apply(*inputs, mask, _step_by_step)
     if torch._C._are_functorch_transforms_active():
         # The choice of a kernel does not see there which parameters outside are to be learned.

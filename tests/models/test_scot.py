@@ -138,10 +138,17 @@ def test_time_of_every_sample_is_its_own():
     assert not torch.allclose(model(x, time), model(x, time.flip(0)), atol=1e-3)
 
 
-@pytest.mark.parametrize("time", [torch.ones(1), torch.tensor(1.0), torch.ones(2, 1)])
+@pytest.mark.parametrize("time", [torch.ones(1), torch.tensor(1.0), torch.ones(2, 1), 0.5, [0.5, 0.5]])
 def test_one_time_per_sample(time):
     with pytest.raises(UserError, match=r"ScOT: time must have one value per sample, shape \(2,\)"):
         small()(batch()[0], time)
+
+
+@pytest.mark.parametrize("learning", [True, False])
+def test_empty_batch_gives_an_empty_batch(learning):
+    x, time = batch(17, 11)
+    with torch.set_grad_enabled(learning):
+        assert small()(x[:0], time[:0]).shape == (0, 2, 17, 11)
 
 
 def test_without_a_time_it_is_one_as_for_steady_problems():
@@ -164,6 +171,17 @@ def test_published_initialisation_is_silent_at_time_zero_and_the_new_one_is_not(
 def test_fresh_model_has_outputs_of_the_size_of_its_inputs():
     spread = build_model("scot_tiny", in_channels=3, out_channels=3)(torch.randn(1, 3, 32, 32), torch.rand(1)).std()
     assert 0.1 < spread < 10
+
+
+def test_gradient_checkpointing_draws_the_same_random_numbers_again():
+    model, inputs = small(depths=[2, 2], dropout=0.2, attention_dropout=0.2, drop_path_rate=0.4), batch()
+    gradients = []
+    for enable in (False, True):
+        model.set_grad_checkpointing(enable)
+        torch.manual_seed(5)
+        gradients.append(torch.autograd.grad(model(*inputs).square().sum(), list(model.parameters())))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_gradient_checkpointing_keeps_less_and_gives_the_same_gradients():
@@ -302,6 +320,7 @@ def test_inductor_compiles_a_small_one():
         ({"skip_block": "resnext"}, "unknown skip_block 'resnext'; did you mean 'resnet'"),
         ({"init": "zeros"}, "unknown init 'zeros'"),
         ({"drop_path_rate": 1.0}, "drop_path_rate must be at least 0 and below 1, got 1.0"),
+        ({"norm_eps": 0.0}, "norm_eps must be above 0, got 0.0"),
         ({"mlp_ratio": 0.01}, "mlp_ratio 0.01 leaves no hidden width"),
         ({"mlp_layer": "mlp", "act_layer": "relu"}, "act_layer has no effect with mlp_layer"),
         ({"learn_residual": True, "out_channels": 3}, "needs at least as many of them, got 2 in and 3 out"),
