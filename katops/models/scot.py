@@ -34,7 +34,8 @@ from katops.models.scot_options import (
     check_word,
     image_pair,
 )
-from katops.models.scot_published import LICENCE, Source, load_published, load_weights, write_published
+from katops.models.scot_published import LICENCE, Source, load_published, load_weights
+from katops.models.scot_sharing import write_published
 from katops.models.scot_stages import SKIP_BLOCKS, DecoderStage, EncoderStage, Parts, skip_blocks
 
 PAPER = "arXiv:2405.19101"
@@ -136,7 +137,7 @@ class ScOT(nn.Module):
             raise UserError("ScOT: scale_by_time needs learn_residual=True, or the output vanishes at time 0")
         self.in_channels, self.out_channels = in_channels, out_channels
         self.boundary = normalise_boundary(boundary, AXES, STENCIL_BOUNDARIES)
-        self.image_size, self.drop_path_rate = image_pair(image_size), drop_path_rate
+        self.image_size, self.mlp_ratio, self.drop_path_rate = image_pair(image_size), mlp_ratio, drop_path_rate
         self.learn_residual, self.scale_by_time = learn_residual, scale_by_time
         periodic = tuple(wrap and sides[0] == "periodic" for sides in self.boundary)
         norm = partial(_norm, norm_layer, time_conditioning)
@@ -350,7 +351,8 @@ def to_published(
     Args:
         model: any scOT that the published code could compute.
         folder: made if it is missing.
-        image_size: the grid it is meant for, where the model has no ``image_size``.
+        image_size: the square grid it is meant for, where the model has no ``image_size``; a multiple of the patch and
+            of 2 for each coarser stage.
         config: further entries, such as ``channel_slice_list_normalized_loss``.
 
     Returns:
