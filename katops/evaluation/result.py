@@ -98,6 +98,13 @@ class Evaluation:
         return list(self.errors)[1:]
 
     @property
+    def constant_groups(self) -> list[str]:
+        """Groups of which every channel is constant in space."""
+        names = [channel.name for channel in self.meta.outputs]
+        groups = self.groups.groups.items()
+        return [group for group, places in groups if all(names[place] in self.constant for place in places)]
+
+    @property
     def metrics(self) -> dict[str, dict[str, float]]:
         """{predictor: {metric: mean over the samples for which it has a meaning}}; NaN where it has for none."""
         return {

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from katops.drawing import axis_label, channel_label, limits_of
+from katops.drawing import axis_label, channel_label, limits_of, plain
 from katops.evaluation import Evaluation, Example
 from katops.fields import FieldMeta
 from katops.report.drawing import (
@@ -95,7 +95,8 @@ def trajectory_figure(evaluation: Evaluation, channel: int) -> Figure:
             image = plane.draw(axes, values[frame], limits, colours)
             axes.label_outer()
             if name == "truth":
-                axes.set_title(f"frame {frame + 1} of {len(truth)}", fontsize=TEXT)
+                lead = "" if evaluation.lead_times is None else f", {evaluation.lead_times[frame]:.4g} {meta.time_unit}"
+                axes.set_title(plain(f"frame {frame + 1} of {len(truth)}{lead.rstrip()}"), fontsize=TEXT)
         row[0].set_ylabel(f"{name}\n{row[0].get_ylabel()}", fontsize=TEXT)
         colour_bar(image, label, values)
     return figure

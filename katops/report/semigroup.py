@@ -64,6 +64,7 @@ def semigroup_figure(found: Semigroup) -> Figure:
         curves = {curve: positive(found.errors.mean(curve)[:, place]) for curve in CURVES}
         if not np.isfinite(list(curves.values())).any():
             no_data(axes, "no error is positive and finite")
+            axes.set_title(plain(name), fontsize=TEXT)
             continue
         for curve, values in curves.items():
             style, colour = _STYLES[curve], _COLOURS[curve]

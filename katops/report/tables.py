@@ -124,12 +124,13 @@ def metric_rows(evaluation: Evaluation) -> TextTable:
 
 
 def about_constant(evaluation: Evaluation) -> str:
-    """What VRMSE leaves out, and why; "" where it leaves nothing out."""
+    """Which channels are constant in space, and what that does to the metrics; "" where none is."""
     if not evaluation.constant:
         return ""
     return (
-        f"{metric_label('vrmse')} leaves out {', '.join(evaluation.constant)}: constant in space, without a deviation "
-        "to compare with."
+        f"Constant in space: {', '.join(evaluation.constant)}. {metric_label('vrmse')} leaves out such channels, which "
+        "have no deviation to compare with; relative errors of all channels together count their norm, so look at each "
+        "channel by itself."
     )
 
 
@@ -195,7 +196,7 @@ def worse_than_baselines(evaluation: Evaluation, test_set: str) -> list[str]:
                 f"it is {_worse_in(worse)} of {frames}"
             )
         by_group = "; by channels: " + ", ".join(f"{name} {_worse_in(lost)}" for name, lost in groups.items())
-        sentences.append(f"On {test_set}, {about}{by_group if len(groups) > 1 else ''}.")
+        sentences.append(f"On {test_set}, {about}{by_group if len(evaluation.groups.groups) > 1 else ''}.")
     return sentences
 
 

@@ -128,6 +128,13 @@ def test_the_figure_draws_the_three_curves():
     assert axes.get_xlabel() == "lead time 2t [s]"
 
 
+def test_a_group_without_an_error_keeps_its_name_in_the_figure():
+    still = FieldSample(torch.ones(2, 1, 1, 8), torch.ones(2, 8, 1, 8), time=torch.full((2,), 0.8))
+    (axes,) = semigroup_figure(semigroup(lambda x, time: x, [still], META)).axes
+    assert [text.get_text() for text in axes.texts] == ["no data: no error is positive and finite"]
+    assert axes.get_title() == "u"
+
+
 def test_the_report_has_a_section_on_it(tmp_path, make_evaluation):
     found = semigroup(lambda x, time: 1.1 * heat(x, time), [trajectories()], META)
     evaluation = make_evaluation(1, samples=2)
