@@ -76,4 +76,6 @@ def cosine_attention_by_torch(
     query, key, value = (part.reshape(shape) for part in (query, key, value))
     added = added.to(query.dtype)
     y = functional.scaled_dot_product_attention(query, key, value, attn_mask=added, dropout_p=dropout, scale=1.0)
-    return y.reshape(batch, rows, columns, heads, height, width, d)
+    y = y.reshape(batch, rows, columns, heads, height, width, d)
+    # Exporters put other kernels in, whose results lie in memory in another order: no view of them may be recorded.
+    return y.clone(memory_format=torch.contiguous_format) if torch.compiler.is_exporting() else y
