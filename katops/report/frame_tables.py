@@ -97,7 +97,8 @@ def drift_line(evaluation: Evaluation) -> str:
     last, drift = evaluation.meta.steps_out, evaluation.drift
     if drift is None or not np.isfinite(drift.mean_error[-1]).any():
         return f"frame {last}: no prediction is finite"
-    energy = drift.energy["prediction"][-1] / drift.energy["truth"][-1]
+    truth, prediction = (drift.energy[who][-1] for who in ("truth", "prediction"))
+    energy = np.divide(prediction, truth, out=np.full_like(truth, math.nan), where=truth > 0)
     entries = [
         f"{name} {_times(ratio)}, {_times(small)} in its small scales"
         for name, ratio, small in zip(drift.groups, energy, drift.high_power_ratio[-1], strict=True)

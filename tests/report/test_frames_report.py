@@ -18,6 +18,7 @@ from katops.report import animation as moving
 from katops.report import print_metrics, write_report
 from katops.report.animation import animation
 from katops.report.drift_figures import energy_figure, frame_spectrum_figure, mean_figure
+from katops.report.field_figures import trajectory_figure
 from katops.report.frame_figures import steps_figure
 from katops.report.frame_tables import drift_line, group_rows
 from katops.report.tables import ranges, useful_frames, warnings_about
@@ -158,6 +159,20 @@ def test_what_is_constant_in_space_does_not_flatter_the_mean_of_groups(incompres
     means = [row.cells[:4] for row in table.rows if row.cells[0] == "mean of groups"]
     assert means == [["mean of groups", "1", "10.0 %", "30.0 %"], ["mean of groups", "3", "10.0 %", "30.0 %"]]
     assert table.caption.endswith("Not in the mean of groups, because constant in space: density.")
+
+
+def test_what_has_no_energy_in_the_last_frame_has_no_ratio_to_it():
+    meta = FieldMeta("decay", CHANNELS[3:], CHANNELS[3:], (Axis("x"),), steps_out=2)
+    y = torch.ones(2, 2, 1, 8)
+    y[:, 1] = 0.0
+    found = evaluate({"model": lambda x, time: y + 0.1}, [FieldSample(y[:, :1], y)], meta)
+    assert drift_line(found).endswith("tracer without meaning, without meaning in its small scales")
+
+
+def test_frames_of_the_trajectory_have_their_lead_times(flow):
+    titles = [axes.get_title() for axes in trajectory_figure(flow, 0).axes if axes.get_title()]
+    assert titles[0] == "frame 1 of 6, 0.5 s"
+    assert titles[-1] == "frame 6 of 6, 3 s"
 
 
 def test_energy_has_its_unit_and_the_band_around_the_means_is_seen_whole(flow):
