@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,6 +95,25 @@ def test_a_model_that_is_not_finite_is_infinitely_wrong():
     np.testing.assert_array_equal(np.isinf(found.mean("one_step")), [False, True, True, True])
     np.testing.assert_array_equal(np.isinf(found.mean("two_steps")), [False, False, False, True])
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_what_is_constant_in_space_does_not_flatter_the_mean():
+    channels = (Channel("density"), Channel("u"))
+    meta = replace(META, inputs=channels, outputs=channels)
+    sample = trajectories()
+    both = FieldSample(
+        *(torch.cat([torch.ones_like(values), values], 2) for values in (sample.x, sample.y)), time=sample.time
+    )
+
+    def model(x, time):
+        return torch.cat([x[:, :, :1], 1.1 * heat(x[:, :, 1:], time)], 2)
+
+    found = semigroup(model, in_batches(both, 3), meta)
+    assert found.constant == ("density",)
+    np.testing.assert_allclose(found.mean("one_step"), 0.1, rtol=1e-6)
+    assert semigroup_rows(found).caption.endswith("Left out, because constant in space: density.")
+    alone = semigroup(lambda x, time: 1.1 * x, [FieldSample(both.x[:, :, :1], both.y[:, :, :1], time=both.time)], META)
+    np.testing.assert_allclose(alone.mean("one_step"), 0.1, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
