@@ -88,15 +88,14 @@ def trajectory_figure(evaluation: Evaluation, channel: int) -> Figure:
         return figure
     plane = Plane.of(meta, evaluation.space)
     frames = np.unique(np.linspace(0, len(truth) - 1, MAX_FRAMES).round().astype(int))
-    figure = new_figure(3 * float(np.clip(WIDTH / (MAX_FRAMES + 1) * plane.ratio, 0.9, 3)) + 0.9)
+    figure = new_figure(3 * float(np.clip(WIDTH / (MAX_FRAMES + 1) * plane.ratio, 0.9, 3)) + 1.1)
     grid = figure.subplots(3, len(frames), sharex=True, sharey=True, squeeze=False)
     for row, (name, values, limits, colours) in zip(grid, kinds, strict=True):
         for axes, frame in zip(row, frames, strict=True):
             image = plane.draw(axes, values[frame], limits, colours)
             axes.label_outer()
             if name == "truth":
-                lead = "" if evaluation.lead_times is None else f", {evaluation.lead_times[frame]:.4g} {meta.time_unit}"
-                axes.set_title(plain(f"frame {frame + 1} of {len(truth)}{lead.rstrip()}"), fontsize=TEXT)
+                axes.set_title(plain(_numbered(evaluation, frame + 1)), fontsize=TEXT)
         row[0].set_ylabel(f"{name}\n{row[0].get_ylabel()}", fontsize=TEXT)
         colour_bar(image, label, values)
     return figure
@@ -128,6 +127,14 @@ def shown_input(meta: FieldMeta, channel: int) -> int:
     names = [entry.name for entry in meta.inputs]
     name = meta.outputs[channel].name
     return names.index(name) if name in names else 0
+
+
+def _numbered(evaluation: Evaluation, frame: int) -> str:
+    """``frame 7 of 20``, and below it ``after 0.7 s``."""
+    lead = ""
+    if evaluation.lead_times is not None:
+        lead = f"\nafter {evaluation.lead_times[frame - 1]:.4g} {evaluation.meta.time_unit}".rstrip()
+    return f"frame {frame} of {evaluation.meta.steps_out}{lead}"
 
 
 def _heading(example: Example, evaluation: Evaluation, plane: Plane | None) -> str:

@@ -171,8 +171,8 @@ def test_what_has_no_energy_in_the_last_frame_has_no_ratio_to_it():
 
 def test_frames_of_the_trajectory_have_their_lead_times(flow):
     titles = [axes.get_title() for axes in trajectory_figure(flow, 0).axes if axes.get_title()]
-    assert titles[0] == "frame 1 of 6, 0.5 s"
-    assert titles[-1] == "frame 6 of 6, 3 s"
+    assert titles[0] == "frame 1 of 6\nafter 0.5 s"
+    assert titles[-1] == "frame 6 of 6\nafter 3 s"
 
 
 def test_energy_has_its_unit_and_the_band_around_the_means_is_seen_whole(flow):
