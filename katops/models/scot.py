@@ -61,7 +61,7 @@ class ScOT(nn.Module):
         mlp_ratio: hidden width of the MLPs over the width of the tokens.
         qkv_bias: whether queries and values have a bias.
         skip_connections: blocks on the skip connection of each stage; by default 2, and 0 on the coarsest.
-        skip_block: ``convnext`` or ``resnet``.
+        skip_block: ``convnext``, or ``resnet`` with batch norms and activations of its own, whatever fills the slots.
         time_conditioning: norms know the lead time; without it the time has no influence.
         learn_residual: y = x + net(x), with the first ``out_channels`` channels of x.
         scale_by_time: with ``learn_residual``: y = x + time net(x), so that time 0 returns x exactly.
