@@ -13,7 +13,7 @@ and returns **one number per sample**; the reduction over samples is the caller'
   of any size work; float32 and float64 stay as they are.
 - ``eps`` bounds a denominator from below, ``max(‖t‖, eps)``: it is never added, so that an error does not depend on
   the unit of the field. Where the target is zero the result is ``‖p‖ / eps``: huge, finite, and it says that a relative
-  error has no meaning there.
+  error has no meaning there. Means over channels leave out those without a meaning, unless all are.
 - Raises :class:`katops.errors.UserError` where the shapes differ or the rank does not fit.
 """
 
@@ -29,6 +29,12 @@ EPS = 1e-20
 
 # These carry the unit of the field; all other metrics are ratios.
 ABSOLUTE = frozenset({"rmse", "mae", "max_error"})
+
+# These compare with the deviation in space and have no meaning where the whole target is constant there.
+PER_DEVIATION = frozenset({"vrmse"})
+
+# A deviation below this share of the largest value is rounding of a field that was stored as float32.
+ROUNDING = torch.finfo(torch.float32).eps
 
 _LI = "Li et al. 2021, arXiv:2010.08895"
 _HE = "He, Liu, Xu 2023, arXiv:2310.19809"
@@ -105,16 +111,25 @@ def h1(
     return _ratio(norm(prediction - target), norm(target), eps)
 
 
-@METRICS.register("relative_l2_channel_mean", summary="mean over the channels of ‖p_c − t_c‖₂ / ‖t_c‖₂")
+@METRICS.register("relative_l2_channel_mean", summary="mean over the channels, where t_c ≠ 0, of ‖p_c − t_c‖₂ / ‖t_c‖₂")
 def relative_l2_channel_mean(
     prediction: Tensor, target: Tensor, *, n_axes: int | None = None, eps: float = EPS
 ) -> Tensor:
     """Mean over the channels of :func:`channel_relative_l2`: every channel counts alike, whatever its unit.
 
+    Channels whose target is zero are left out, unless all are.
+
     Returns:
         (batch,), dimensionless.
     """
-    return channel_relative_l2(prediction, target, n_axes=n_axes, eps=eps).mean(dim=1)
+    ratios = channel_relative_l2(prediction, target, n_axes=n_axes, eps=eps)
+    return _mean_where(channel_present(target, n_axes=n_axes), ratios)
+
+
+def channel_present(target: Tensor, *, n_axes: int | None = None) -> Tensor:
+    """(batch, channel): where a target is not zero at all times and points, so that a relative error has a meaning."""
+    n_axes = target.ndim - 2 if n_axes is None else n_axes
+    return (target != 0).movedim(target.ndim - n_axes - 1, 1).flatten(2).any(2)
 
 
 def channel_relative_l2(prediction: Tensor, target: Tensor, *, n_axes: int | None = None, eps: float = EPS) -> Tensor:
@@ -129,25 +144,36 @@ def channel_relative_l2(prediction: Tensor, target: Tensor, *, n_axes: int | Non
     return _ratio(_norm(difference, start=2), _norm(target, start=2), eps)
 
 
-@METRICS.register("vrmse", summary="⟨(p − t)²⟩^½ / ⟨(t − ⟨t⟩)²⟩^½ per channel and step, then averaged", paper=_WELL)
+@METRICS.register(
+    "vrmse", summary="⟨(p − t)²⟩^½ / ⟨(t − ⟨t⟩)²⟩^½ per channel and step, averaged where t is not constant", paper=_WELL
+)
 def vrmse(prediction: Tensor, target: Tensor, *, n_axes: int | None = None, eps: float = EPS) -> Tensor:
     r"""Root of the mean square error in units of the target's standard deviation.
 
     .. math:: \frac{1}{|time||channel|} \sum_{time, channel}
               \frac{\langle (p - t)^2 \rangle^{1/2}}{\max(\langle (t - \langle t \rangle)^2 \rangle^{1/2}, \epsilon)}
 
-    where ⟨·⟩ is the mean over space. Predicting each frame's own mean scores 1. The Well adds 1e-7 to the variance
-    instead, which flatters fields of small units; for variances far above that the values agree.
+    where ⟨·⟩ is the mean over space. Predicting each frame's own mean scores 1. Steps and channels whose target is
+    :func:`constant_in_space` are left out of the average, unless all are. The Well adds 1e-7 to the variance instead,
+    which flatters fields of small units; for variances far above that the values agree.
 
     Returns:
-        (batch,), dimensionless; meaningless where a frame of the target is constant.
+        (batch,), dimensionless; without a meaning where all of the target is constant.
     """
     prediction, target, n_axes = _prepare(prediction, target, n_axes)
     space = tuple(range(-n_axes, 0))
     points = prediction[(0,) * (prediction.ndim - n_axes)].numel()
     deviation = torch.linalg.vector_norm(target - target.mean(space, keepdim=True), dim=space) / points**0.5
     error = torch.linalg.vector_norm(prediction - target, dim=space) / points**0.5
-    return _ratio(error, deviation, eps).flatten(1).mean(1)
+    varies = ~constant_in_space(target, n_axes=n_axes)
+    return _mean_where(varies.flatten(1), _ratio(error, deviation, eps).flatten(1))
+
+
+def constant_in_space(target: Tensor, *, n_axes: int) -> Tensor:
+    """(batch, [time,] channel): where a target has one value at all points, but for the rounding of float32."""
+    points = target.flatten(-n_axes)
+    largest, smallest = points.amax(-1), points.amin(-1)
+    return largest - smallest <= 2 * ROUNDING * torch.maximum(largest.abs(), smallest.abs())
 
 
 @METRICS.register("rmse", summary="⟨(p − t)²⟩^½, mean over all channels, steps and points of a sample")
@@ -203,6 +229,12 @@ def _prepare(prediction: Tensor, target: Tensor, n_axes: int | None) -> tuple[Te
 def _norm(field: Tensor, *, start: int = 1, order: float = 2) -> Tensor:
     """Vector norm over all axes from ``start`` on; its gradient at zero is zero, not NaN."""
     return torch.linalg.vector_norm(field.flatten(start), ord=order, dim=start)
+
+
+def _mean_where(defined: Tensor, ratios: Tensor) -> Tensor:
+    """Means over the last axis of the ratios that are defined; of all of them where none is."""
+    defined = defined | ~defined.any(-1, keepdim=True)
+    return torch.where(defined, ratios, 0).sum(-1) / defined.sum(-1)
 
 
 def _ratio(error: Tensor, scale: Tensor, eps: float) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from katops.errors import UserError
 from katops.evaluation import evaluate
 from katops.fields import Axis, Channel, FieldMeta, FieldSample
-from katops.metrics import relative_l2
+from katops.metrics import relative_l2, vrmse
 from katops.registry import METRICS
 
 VELOCITY = tuple(Channel(f"velocity_{axis}", "m/s", "velocity", (place,)) for place, axis in enumerate("xy"))
@@ -91,6 +91,41 @@ def test_what_is_masked_changes_nothing(of_points):
     assert spoilt.channels == plain.channels
     np.testing.assert_allclose(spoilt.steps["model"], 0.1, rtol=1e-5)
     np.testing.assert_allclose(spoilt.error_map, plain.error_map)
+
+
+def test_a_channel_that_is_constant_or_zero_does_not_blow_up_what_it_is_averaged_into():
+    meta = make_meta()
+    batch = make_batch(meta)
+    batch.y[:, :, 0], batch.y[:, :, 3] = 1.0, 0.0
+    prediction = torch.where(batch.y == 0, 0.1, 1.1 * batch.y)
+    found = evaluate({"model": predicting(prediction)}, in_batches(batch, 4), meta)
+    assert found.constant == ("density", "pressure")
+    alone = vrmse(prediction[:, :, 1:3].double(), batch.y[:, :, 1:3].double(), n_axes=2)
+    np.testing.assert_allclose(found.errors["model"]["vrmse"], alone, rtol=1e-6)
+    assert found.metrics["model"]["relative_l2_channel_mean"] == pytest.approx(0.1, rel=1e-5)
+    assert found.channels["model"]["density"]["relative_l2"] == pytest.approx(0.1, rel=1e-5)
+    assert math.isnan(found.channels["model"]["pressure"]["relative_l2"])
+    assert found.channels["model"]["pressure"]["rmse"] == pytest.approx(0.1, rel=1e-5)
+    assert found.to_dict()["constant_channels"] == ["density", "pressure"]
+
+
+def test_samples_that_are_constant_everywhere_have_no_vrmse_and_the_others_keep_theirs():
+    meta = make_meta()
+    batch = make_batch(meta)
+    batch.y[2] = 1.0
+    prediction = 1.1 * batch.y
+    prediction[4, 0] = math.nan
+    found = evaluate({"model": predicting(prediction)}, in_batches(batch, 4), meta)
+    errors = found.errors["model"]["vrmse"]
+    assert np.isnan(errors).tolist() == [False, False, True, False, False, False]
+    assert found.constant == ()
+    assert found.quantiles("vrmse")["model"]["median"] == np.sort(errors[[0, 1, 3, 5]])[2]
+    assert found.metrics["model"]["vrmse"] == math.inf
+    batch.y[:] = 1.0
+    nowhere = evaluate({"model": predicting(1.1 * batch.y)}, in_batches(batch, 4), meta)
+    assert math.isnan(nowhere.metrics["model"]["vrmse"])
+    assert math.isnan(nowhere.quantiles("vrmse")["model"]["median"])
+    assert nowhere.to_dict()["metrics"]["model"]["vrmse"] is None
 
 
 def test_a_channel_masked_in_all_samples_is_left_out_of_every_mean():

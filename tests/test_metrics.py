@@ -158,6 +158,29 @@ def test_vrmse_averages_ratios_over_steps_and_channels():
     np.testing.assert_allclose(computed, ratio.mean((1, 2)), rtol=1e-12)
 
 
+def test_vrmse_leaves_out_steps_and_channels_whose_target_is_constant_in_space():
+    prediction, target = pair((2, 3, 2, 6, 5))
+    target[:, :, 1] = 0.3 + 1e-8 * torch.rand(2, 3, 6, 5)  # what float32 makes of a constant
+    target[:, 0, 0] = 7.0
+    kept = metrics.vrmse(prediction[:, 1:, :1], target[:, 1:, :1], n_axes=2)
+    torch.testing.assert_close(metrics.vrmse(prediction, target, n_axes=2), kept)
+    constant = metrics.constant_in_space(target, n_axes=2)
+    assert constant[0].tolist() == [[True, True], [False, True], [False, True]]
+
+
+def test_a_small_wave_on_a_large_offset_is_not_constant():
+    wave = torch.sin(torch.arange(32) / 5.0).view(1, 1, 32)
+    assert not metrics.constant_in_space(1000 + 0.01 * wave, n_axes=1)
+    assert metrics.constant_in_space(1000 + 1e-5 * wave, n_axes=1)
+
+
+def test_the_channel_mean_leaves_out_channels_whose_target_is_zero():
+    prediction, target = pair((2, 3, 2, 6, 5))
+    target[:, :, 1] = 0.0
+    kept = metrics.relative_l2_channel_mean(prediction[:, :, :1], target[:, :, :1], n_axes=2)
+    torch.testing.assert_close(metrics.relative_l2_channel_mean(prediction, target, n_axes=2), kept)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_a_time_axis_is_not_taken_for_a_channel_or_a_spatial_axis(name):
     prediction, target = pair((2, 3, 2, 6, 5))

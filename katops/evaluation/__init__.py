@@ -7,6 +7,7 @@ Only predicted frames are scored: the given input frames never enter an error. A
 from katops.evaluation.examples import Example as Example
 from katops.evaluation.result import Evaluation as Evaluation
 from katops.evaluation.result import Spectra as Spectra
+from katops.evaluation.result import defined as defined
 from katops.evaluation.result import finite_or_none as finite_or_none
 from katops.evaluation.run import Predictor as Predictor
 from katops.evaluation.run import evaluate as evaluate

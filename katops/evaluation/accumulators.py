@@ -16,7 +16,7 @@ from katops.evaluation.drift import Drift
 from katops.evaluation.groups import Groups, GroupScores, hide
 from katops.evaluation.result import Spectra
 from katops.fields import FieldMeta, FieldSample
-from katops.metrics import channel_relative_l2, relative_l2
+from katops.metrics import PER_DEVIATION, channel_present, channel_relative_l2, constant_in_space, relative_l2
 from katops.registry import METRICS
 from katops.spectrum import radial_spectrum, resolved_wavenumber
 
@@ -31,6 +31,8 @@ class Scores:
         self.groups = GroupScores(groups)
         self.channel_ratios: Tensor | float = 0.0
         self.channel_samples: Tensor | float = 0.0
+        self.channel_judged: Tensor | bool = False
+        self.channel_varies: Tensor | bool = False
         self.channel_squares: Tensor | float = 0.0
         self.channel_values: Tensor | float = 0.0
         self.steps: np.ndarray | float = 0.0
@@ -56,14 +58,21 @@ class Scores:
             prediction, target = hide(prediction, mask), hide(target, mask)
             hidden = mask.flatten(2).double().mean(2)
             judged, values = hidden < 1, values * (1 - hidden)
+        # What is masked as a whole is zero now, and counts as constant.
+        constant = constant_in_space(target, n_axes=n_axes)
         for record in METRICS:
             errors = _of_judged(record.factory, prediction, target, judged, n_axes)
             errors[broken.any(1)] = math.inf
+            if record.name in PER_DEVIATION:
+                errors[constant.flatten(1).all(1)] = math.nan
             self.per_sample[record.name].extend(errors.tolist())
         ratios = channel_relative_l2(prediction, target, n_axes=n_axes)
         ratios[broken.any(1)] = math.inf
-        self.channel_ratios += torch.where(judged, ratios, 0).sum(0).cpu()
-        self.channel_samples += judged.sum(0).cpu()
+        compared = judged & channel_present(target, n_axes=n_axes)
+        self.channel_ratios += torch.where(compared, ratios, 0).sum(0).cpu()
+        self.channel_samples += compared.sum(0).cpu()
+        self.channel_judged |= judged.any(0).cpu()
+        self.channel_varies |= ~constant.all(1).all(0).cpu()
         self.channel_squares += (prediction - target).square().movedim(2, 0).flatten(1).sum(1).cpu()
         self.channel_values += values.sum(0).cpu()
         self.steps += _per_frame(relative_l2, prediction, target, broken, n_axes)
@@ -74,11 +83,16 @@ class Scores:
         return {name: np.array(values) for name, values in self.per_sample.items()}
 
     def channels(self, names: list[str]) -> dict[str, dict[str, float]]:
-        """Of the channels that are judged in any sample."""
+        """Of the channels that are judged in any sample; a relative error is NaN where the target is zero in all."""
         ratios = (self.channel_ratios / self.channel_samples).tolist()
         rmse = (self.channel_squares / self.channel_values).sqrt().tolist()
-        table = zip(names, ratios, rmse, self.channel_samples.tolist(), strict=True)
-        return {name: {"relative_l2": ratio, "rmse": root} for name, ratio, root, samples in table if samples}
+        table = zip(names, ratios, rmse, self.channel_judged.tolist(), strict=True)
+        return {name: {"relative_l2": ratio, "rmse": root} for name, ratio, root, judged in table if judged}
+
+    def constant(self, names: list[str]) -> tuple[str, ...]:
+        """Channels that are judged, and whose target is constant in space in all frames of all samples."""
+        table = zip(names, self.channel_judged.tolist(), self.channel_varies.tolist(), strict=True)
+        return tuple(name for name, judged, varies in table if judged and not varies)
 
 
 def _of_judged(metric: Callable, prediction: Tensor, target: Tensor, judged: Tensor, n_axes: int) -> Tensor:

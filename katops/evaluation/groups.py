@@ -14,6 +14,8 @@ from torch import Tensor
 from katops.metrics import EPS
 
 RATIOS = ("relative_l1", "relative_l2")
+# Relative errors up to this are the rounding of float32 fields.
+EXACT = 1e-6
 
 Groups = Mapping[str, tuple[int, ...]]
 """Name of a group -> positions of its output channels; see :attr:`katops.fields.FieldMeta.output_groups`."""
@@ -125,8 +127,13 @@ class GroupErrors:
         return np.take_along_axis(ordered, middle[None], 0)[0]
 
     def worse_frames(self, model: str, baseline: str) -> dict[str, list[int]]:
-        """{group: frames, counted from 1, in which the model's mean relative L2 error is not the smaller one}."""
-        return dict(zip(self.groups, map(not_smaller, self.mean(model).T, self.mean(baseline).T), strict=True))
+        """{group: frames, counted from 1, in which the model's mean relative L2 error is not the smaller one}.
+
+        Without the groups that the baseline predicts exactly in all frames, such as the density of an incompressible
+        flow: there is nothing to be better at.
+        """
+        pairs = zip(self.groups, self.mean(model).T, self.mean(baseline).T, strict=True)
+        return {name: not_smaller(ours, theirs) for name, ours, theirs in pairs if (theirs > EXACT).any()}
 
     def to_dict(self) -> dict[str, Any]:
         """{predictor: {group: {metric: {"mean", "median": one number per frame}}}}."""

@@ -43,9 +43,12 @@ class Evaluation:
         meta: channels, axes and units of the test set.
         space: points per axis.
         samples: number of samples (windows, for trajectories).
-        errors: {predictor: {metric: (samples,) float64}}.
+        errors: {predictor: {metric: (samples,) float64}}; NaN where a metric has no meaning for a sample: VRMSE where
+            the whole target is constant in space.
         channels: {predictor: {output channel: {"relative_l2": mean over samples, "rmse": pooled over all samples}}};
-            without channels that are masked in all samples.
+            without channels that are masked in all samples. The first is of samples whose target is not zero, and NaN
+            where all are.
+        constant: output channels whose target is constant in space in all frames of all samples; VRMSE leaves them out.
         groups: errors by channel group and frame.
         steps: {predictor: (steps_out,)}: relative L2 of each output frame, mean over samples.
         amplitudes: {predictor: (steps_out,)}: norm of each predicted frame over that of the target, mean over
@@ -69,6 +72,7 @@ class Evaluation:
     samples: int
     errors: dict[str, dict[str, np.ndarray]] = field(repr=False)
     channels: dict[str, dict[str, dict[str, float]]]
+    constant: tuple[str, ...]
     groups: GroupErrors
     steps: dict[str, np.ndarray]
     amplitudes: dict[str, np.ndarray]
@@ -94,20 +98,32 @@ class Evaluation:
         return list(self.errors)[1:]
 
     @property
+    def constant_groups(self) -> list[str]:
+        """Groups of which every channel is constant in space."""
+        names = [channel.name for channel in self.meta.outputs]
+        groups = self.groups.groups.items()
+        return [group for group, places in groups if all(names[place] in self.constant for place in places)]
+
+    @property
     def metrics(self) -> dict[str, dict[str, float]]:
-        """{predictor: {metric: mean over samples}}."""
-        return {name: {metric: float(e.mean()) for metric, e in table.items()} for name, table in self.errors.items()}
+        """{predictor: {metric: mean over the samples for which it has a meaning}}; NaN where it has for none."""
+        return {
+            name: {metric: float(defined(e).mean()) if defined(e).size else math.nan for metric, e in table.items()}
+            for name, table in self.errors.items()
+        }
 
     def quantiles(self, metric: str = "relative_l2") -> dict[str, dict[str, float]]:
-        """{predictor: {"median", "p90", "maximum": error}} over the samples.
+        """{predictor: {"median", "p90", "maximum": error}} over the samples for which the metric has a meaning.
 
         Each is the error of some sample (nearest rank), so that an infinite error does no harm to the others.
         """
         names, levels = ("median", "p90", "maximum"), (0.5, 0.9, 1.0)
-        return {
-            name: dict(zip(names, np.quantile(table[metric], levels, method="inverted_cdf").tolist(), strict=True))
-            for name, table in self.errors.items()
-        }
+        found = {}
+        for name, table in self.errors.items():
+            errors = defined(table[metric])
+            values = np.quantile(errors, levels, method="inverted_cdf") if errors.size else np.full(3, math.nan)
+            found[name] = dict(zip(names, values.tolist(), strict=True))
+        return found
 
     @property
     def useful_frames(self) -> dict[str, int]:
@@ -148,6 +164,7 @@ class Evaluation:
                 "metrics": self.metrics,
                 "relative_l2_quantiles": self.quantiles(),
                 "channels": self.channels,
+                "constant_channels": list(self.constant),
                 "groups": {name: [names[place] for place in group] for name, group in self.groups.groups.items()},
                 "group_errors": self.groups.to_dict(),
                 "relative_l2_per_step": {name: values.tolist() for name, values in self.steps.items()},
@@ -173,6 +190,11 @@ class Evaluation:
         file, sample, frame, _ = self.indices[position].tolist()
         several = {"file": file} if self.indices[:, 0].any() else {}
         return {"position": position, **several, "sample": sample, "first_frame": frame}
+
+
+def defined(errors: np.ndarray) -> np.ndarray:
+    """The errors that have a meaning: those that are not NaN."""
+    return errors[~np.isnan(errors)]
 
 
 def finite_or_none(value: Any) -> Any:

@@ -90,6 +90,7 @@ def evaluate(
         samples=samples,
         errors={name: score.errors() for name, score in scores.items()},
         channels={name: score.channels(names) for name, score in scores.items()},
+        constant=next(iter(scores.values())).constant(names),
         groups=errors_of_groups,
         steps={name: score.steps / samples for name, score in scores.items()},
         amplitudes={name: score.amplitudes / samples for name, score in scores.items()},

@@ -19,6 +19,7 @@ from katops.errors import UserError
 from katops.evaluation.groups import RATIOS, GroupErrors, group_errors, spread
 from katops.evaluation.result import finite_or_none
 from katops.fields import FieldMeta, FieldSample
+from katops.metrics import constant_in_space
 from katops.predictors.rollout import check_channels, following
 
 CURVES = ("one_step", "two_steps", "distance")
@@ -38,16 +39,19 @@ class Semigroup:
             "distance" is that between the two predictions, divided by the norm of the truth.
         samples: number of trajectories.
         time_unit: of ``times``.
+        constant: groups whose truth is constant in space; means over the groups leave them out, unless all are.
     """
 
     times: np.ndarray
     errors: GroupErrors = field(repr=False)
     samples: int
     time_unit: str = ""
+    constant: tuple[str, ...] = ()
 
     def mean(self, curve: str) -> np.ndarray:
         """(n,): relative L2 of a curve, mean over the samples and then over the groups that are judged."""
-        by_group = self.errors.mean(curve)
+        counted = [name not in self.constant for name in self.errors.groups]
+        by_group = self.errors.mean(curve)[:, counted if any(counted) else slice(None)]
         judged = ~np.isnan(by_group)
         return np.where(judged, by_group, 0).sum(1) / np.maximum(judged.sum(1), 1)
 
@@ -98,6 +102,7 @@ def semigroup(
     values = {curve: {metric: array("d") for metric in RATIOS} for curve in CURVES}
     times = None
     samples = 0
+    varies = torch.zeros(len(meta.outputs), dtype=torch.bool)
     for batch in trajectories:
         leads = _lead_times(batch, meta)
         if times is not None and (leads.shape != times.shape or not np.allclose(leads, times, rtol=SAME_TIME)):
@@ -108,6 +113,7 @@ def semigroup(
             for metric, numbers in table.items():
                 found = torch.cat([errors[curve][metric] for errors in compared], 1)
                 numbers.extend(found.flatten().tolist())
+        varies |= ~constant_in_space(batch.y, n_axes=len(meta.axes)).all(1).all(0).cpu()
         samples += len(batch.x)
         if progress:
             progress(len(batch.x))
@@ -115,7 +121,9 @@ def semigroup(
         raise UserError(f"{meta.name}: there is no trajectory to compare steps on")
     shape = (samples, len(times), len(meta.output_groups))
     errors = {curve: {m: np.array(v).reshape(shape) for m, v in table.items()} for curve, table in values.items()}
-    return Semigroup(times, GroupErrors.of(meta.output_groups, errors), samples, meta.time_unit)
+    found = GroupErrors.of(meta.output_groups, errors)
+    constant = tuple(name for name, places in found.groups.items() if not varies[list(places)].any())
+    return Semigroup(times, found, samples, meta.time_unit, constant)
 
 
 def _lead_times(batch: FieldSample, meta: FieldMeta) -> np.ndarray:

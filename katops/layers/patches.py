@@ -123,8 +123,9 @@ class PatchRecovery(nn.Module):
         """The transposed convolution, whose patches do not overlap, as a product of matrices; channels last."""
         weight, p = self.projection.weight, self.projection.kernel_size[0]
         batch, rows, columns, width = x.shape
+        channels = weight.shape[1]
         patches = functional.linear(
             x, weight.permute(2, 3, 1, 0).reshape(-1, width), self.projection.bias.repeat(p * p)
         )
-        patches = patches.view(batch, rows, columns, p, p, -1).transpose(2, 3)
-        return patches.reshape(batch, rows * p, columns * p, -1)
+        patches = patches.view(batch, rows, columns, p, p, channels).transpose(2, 3)
+        return patches.reshape(batch, rows * p, columns * p, channels)

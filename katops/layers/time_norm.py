@@ -15,7 +15,7 @@ EPSILON = 1e-5
 
 
 def check_time(time: Tensor | None, x: Tensor, owner: str) -> Tensor:
-    """One lead time per sample, in the precision of the parameters; 1 for all samples where there is none.
+    """One lead time per sample, on the device of x; 1 for all samples where there is none.
 
     Args:
         time: (batch,), or ``None`` for steady problems, whose lead time counts as 1, as published.
@@ -23,14 +23,16 @@ def check_time(time: Tensor | None, x: Tensor, owner: str) -> Tensor:
         owner: what the message calls the module.
 
     Raises:
-        UserError: the number of times is not that of the samples; one time is never spread over a batch.
+        UserError: it is no tensor, or the number of times is not that of the samples; one time is never spread over a
+            batch.
     """
     if time is None:
         return x.new_ones(x.shape[0])
-    if time.shape != x.shape[:1]:
+    if not isinstance(time, Tensor) or time.shape != x.shape[:1]:
+        given = tuple(time.shape) if isinstance(time, Tensor) else f"{time!r}, which is no tensor"
         raise UserError(
-            f"{owner}: time must have one value per sample, shape ({x.shape[0]},), got {tuple(time.shape)}; "
-            "repeat a common time with torch.full"
+            f"{owner}: time must have one value per sample, shape ({x.shape[0]},), got {given}; repeat a common time "
+            "with torch.full"
         )
     return time.to(x.device)
 

@@ -87,12 +87,13 @@ def leave(x: Tensor, windows: Windows) -> Tensor:
 def split_heads(x: Tensor, windows: Windows, num_heads: int) -> Tensor:
     """(batch, \\*padded, heads d) -> a view (batch, window rows, window columns, heads, rows, columns, d)."""
     (rows, columns), (height, width) = windows.counts, windows.size
-    return x.view(x.shape[0], rows, height, columns, width, num_heads, -1).permute(0, 1, 3, 5, 2, 4, 6)
+    per_head = x.shape[-1] // num_heads
+    return x.view(x.shape[0], rows, height, columns, width, num_heads, per_head).permute(0, 1, 3, 5, 2, 4, 6)
 
 
 def merge_heads(x: Tensor, windows: Windows) -> Tensor:
     """Inverse of :func:`split_heads`."""
-    return x.permute(0, 1, 4, 2, 5, 3, 6).reshape(x.shape[0], *windows.padded, -1)
+    return x.permute(0, 1, 4, 2, 5, 3, 6).reshape(x.shape[0], *windows.padded, x.shape[3] * x.shape[6])
 
 
 def attention_mask(

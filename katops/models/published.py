@@ -18,6 +18,7 @@ from katops.errors import UserError
 
 _FILES = ("*.safetensors", "*.pth", "*.pt", "*.bin")
 _PICKLED = (".pt", ".pth", ".bin")
+_SUFFIXES = (".safetensors", *_PICKLED)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Where training scripts put the weights inside a checkpoint; averaged weights first, as timm does."""
@@ -48,10 +49,10 @@ def read_weights(
                 f"folder {path} holds {len(files)} weight files ({', '.join(_FILES)}); exactly one is expected"
             )
         if (path / "config.json").is_file():
-            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+            config = read_configuration(path / "config.json")
         path = files[0]
     if not path.is_file():
-        if _HUB_ID.fullmatch(str(source)):
+        if is_hub_id(source):
             return _from_hub(str(source), family), None
         raise UserError(f"there is no file or folder {path} with published {family} weights")
     if path.suffix == ".safetensors":
@@ -67,6 +68,26 @@ def read_weights(
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise UserError(f"{path} is damaged or no weight file: {' '.join(str(error).split())}") from error
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """A ``config.json``.
+
+    Raises:
+        UserError: it is no JSON, or no object in JSON.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON: {error}; fetch it again") from error
+    if not isinstance(config, dict):
+        raise UserError(f'{path} holds a {type(config).__name__}; expected an object, {{"embed_dim": ..., ...}}')
+    return config
+
+
+def is_hub_id(source: str | Path) -> bool:
+    """Whether it may be ``owner/name`` on the Hugging Face hub, and is no path of a weight file."""
+    return bool(_HUB_ID.fullmatch(str(source))) and Path(source).suffix not in _SUFFIXES
 
 
 def _read_safetensors(path: Path, config: dict[str, Any] | None) -> tuple[dict[str, Tensor], dict[str, Any] | None]:

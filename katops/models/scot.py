@@ -34,7 +34,8 @@ from katops.models.scot_options import (
     check_word,
     image_pair,
 )
-from katops.models.scot_published import LICENCE, Source, load_published, load_weights, write_published
+from katops.models.scot_published import LICENCE, Source, load_published, load_weights
+from katops.models.scot_sharing import write_published
 from katops.models.scot_stages import SKIP_BLOCKS, DecoderStage, EncoderStage, Parts, skip_blocks
 
 PAPER = "arXiv:2405.19101"
@@ -60,7 +61,7 @@ class ScOT(nn.Module):
         mlp_ratio: hidden width of the MLPs over the width of the tokens.
         qkv_bias: whether queries and values have a bias.
         skip_connections: blocks on the skip connection of each stage; by default 2, and 0 on the coarsest.
-        skip_block: ``convnext`` or ``resnet``.
+        skip_block: ``convnext``, or ``resnet`` with batch norms and activations of its own, whatever fills the slots.
         time_conditioning: norms know the lead time; without it the time has no influence.
         learn_residual: y = x + net(x), with the first ``out_channels`` channels of x.
         scale_by_time: with ``learn_residual``: y = x + time net(x), so that time 0 returns x exactly.
@@ -121,6 +122,8 @@ class ScOT(nn.Module):
         check_rates(drop_path_rate=drop_path_rate, dropout=dropout, attention_dropout=attention_dropout)
         check_word("skip_block", skip_block, SKIP_BLOCKS)
         check_word("init", init, INITIALISATIONS)
+        if norm_eps <= 0:
+            raise UserError(f"ScOT: norm_eps must be above 0, got {norm_eps}")
         if int(mlp_ratio * embed_dim) < 1:
             raise UserError(f"ScOT: mlp_ratio {mlp_ratio} leaves no hidden width for embed_dim {embed_dim}")
         if mlp_layer is not None and act_layer is not nn.GELU:
@@ -134,7 +137,7 @@ class ScOT(nn.Module):
             raise UserError("ScOT: scale_by_time needs learn_residual=True, or the output vanishes at time 0")
         self.in_channels, self.out_channels = in_channels, out_channels
         self.boundary = normalise_boundary(boundary, AXES, STENCIL_BOUNDARIES)
-        self.image_size, self.drop_path_rate = image_pair(image_size), drop_path_rate
+        self.image_size, self.mlp_ratio, self.drop_path_rate = image_pair(image_size), mlp_ratio, drop_path_rate
         self.learn_residual, self.scale_by_time = learn_residual, scale_by_time
         periodic = tuple(wrap and sides[0] == "periodic" for sides in self.boundary)
         norm = partial(_norm, norm_layer, time_conditioning)
@@ -348,7 +351,8 @@ def to_published(
     Args:
         model: any scOT that the published code could compute.
         folder: made if it is missing.
-        image_size: the grid it is meant for, where the model has no ``image_size``.
+        image_size: the square grid it is meant for, where the model has no ``image_size``; a multiple of the patch and
+            of 2 for each coarser stage.
         config: further entries, such as ``channel_slice_list_normalized_loss``.
 
     Returns:

@@ -1,23 +1,18 @@
-"""Published scOT checkpoints (Poseidon), read and written: ``config.json`` beside ``model.safetensors``.
+"""Published scOT checkpoints (Poseidon): ``config.json`` beside ``model.safetensors`` or ``pytorch_model.bin``.
 
 The weights on the hub (camlab-ethz/Poseidon-T, -B, -L) have the licence CC-BY-NC-4.0: they are not for commercial use.
 Modules here have the published names, so that weights are taken key for key.
 """
 
-import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from katops.errors import DataWarning, UserError
-from katops.files import atomic_path, write_text
-from katops.layers.resnet_block import ResNetBlock
-from katops.layers.time_norm import TimeLayerNorm
-from katops.models.published import read_weights
+from katops.models.published import is_hub_id, read_configuration, read_weights
 
 Source = str | Path | Mapping[str, Tensor]
 LICENCE = "CC-BY-NC-4.0"
@@ -26,7 +21,7 @@ _HUB_FILES = ([CONFIGURATION, WEIGHTS], [CONFIGURATION, PICKLED_WEIGHTS])
 # Made from the window alone; old files may hold them.
 _BUFFERS = ("relative_coords_table", "relative_position_index")
 # Published name, our name, and what the published class takes where the file is silent.
-_FIELDS = (
+FIELDS = (
     ("image_size", "image_size", 224),
     ("patch_size", "patch_size", 4),
     ("num_channels", "in_channels", 3),
@@ -95,9 +90,9 @@ def options_from(config: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError("the configuration has use_absolute_embeddings, which no published scOT has and katops has not")
     if any(config.get("pretrained_window_sizes") or ()):
         raise UserError("the configuration has pretrained_window_sizes, which published scOT code does not use")
-    options = {ours: config.get(published, default) for published, ours, default in _FIELDS}
-    options["skip_connections"] = [int(count) for count in options["skip_connections"]]
-    options["mlp_ratio"] = float(options["mlp_ratio"])
+    options = {ours: config.get(published, default) for published, ours, default in FIELDS}
+    if isinstance(options["skip_connections"], list):  # published ones say True for 1
+        options["skip_connections"] = [int(count) for count in options["skip_connections"]]
     # Published code adds no input without conditioning, whatever the configuration says.
     options["learn_residual"] = options["learn_residual"] and options["time_conditioning"]
     return {**options, **_AS_PUBLISHED}
@@ -138,25 +133,12 @@ def published_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def write_published(
-    model: nn.Module, folder: str | Path, image_size: int | None = None, config: Mapping[str, Any] | None = None
-) -> Path:
-    """See :func:`katops.models.scot.to_published`."""
-    entries = {**_configuration(model, image_size), **(config or {})}
-    folder = Path(folder)
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file(state, temporary, metadata={"format": "pt"})
-    write_text(folder / CONFIGURATION, json.dumps(entries, indent=2) + "\n")
-    return folder
-
-
 def _read(source: Source, cache_dir: str | Path | None = None) -> tuple[dict[str, Tensor], Mapping[str, Any] | None]:
     """State dict and configuration, where one comes with it."""
     if isinstance(source, Mapping):
         return read_weights(source, "scOT")
     path = Path(source)
-    if not path.exists() and len(path.parts) == 2 and not path.suffix:
+    if not path.exists() and is_hub_id(source):
         path = _downloaded(str(source), cache_dir)
     for name in (WEIGHTS, PICKLED_WEIGHTS):
         if (path / name).is_file():
@@ -165,7 +147,7 @@ def _read(source: Source, cache_dir: str | Path | None = None) -> tuple[dict[str
     state, config = read_weights(path, "scOT")
     beside = path.parent / CONFIGURATION
     if config is None and beside.is_file():
-        config = json.loads(beside.read_text(encoding="utf-8"))
+        config = read_configuration(beside)
     return state, config
 
 
@@ -222,54 +204,3 @@ def _what_differs(
     if mismatched and all(key.startswith(("embeddings.patch", "patch_recovery.")) for key in mismatched):
         parts.append("for other channels there is katops.models.scot_channels.adapt")
     return "; ".join(parts)
-
-
-def _configuration(model: nn.Module, image_size: int | None) -> dict[str, Any]:
-    """The published configuration of a model, read off its parts.
-
-    Raises:
-        UserError: the published code could not compute what the model does.
-    """
-    stages, block = model.encoder["layers"], model.encoder["layers"][0].blocks[0]
-    sizes = {image_size} if image_size else set(model.image_size or ())
-    if len(sizes) != 1:
-        raise UserError(
-            "to_published: the published code works on one square grid; give image_size=..., which is "
-            f"{model.image_size} here"
-        )
-    plain = block.mlp is None and type(block.intermediate["act"]) is nn.GELU
-    norms = type(block.layernorm_before).__name__
-    unlike = {
-        "mlp_layer or act_layer": not plain,
-        "norm_layer": norms == "TokenNorm",
-        "scale_by_time": model.scale_by_time,
-        "wrap": any(stages[0].wrap),
-    }
-    if any(unlike.values()):
-        given = ", ".join(name for name, given in unlike.items() if given)
-        raise UserError(f"to_published: published code cannot compute what this model does with {given}")
-    skips = [list(blocks.children()) for blocks in model.residual_blocks]
-    resnet = any(isinstance(block, ResNetBlock) for blocks in skips for block in blocks)
-    embedding, attention = model.embeddings.patch_embeddings, block.attention
-    values = {
-        "image_size": sizes.pop(),
-        "patch_size": embedding.patch_size,
-        "in_channels": model.in_channels,
-        "out_channels": model.out_channels,
-        "embed_dim": embedding.projection.out_channels,
-        "depths": [len(stage.blocks) for stage in stages],
-        "num_heads": [stage.blocks[0].attention.self.num_heads for stage in stages],
-        "skip_connections": [len(blocks) for blocks in skips],
-        "window_size": stages[0].window_size,
-        "mlp_ratio": block.intermediate["dense"].out_features / embedding.projection.out_channels,
-        "qkv_bias": attention.self.query.bias is not None,
-        "dropout": model.embeddings.dropout.p,
-        "attention_dropout": attention.self.dropout,
-        "drop_path_rate": model.drop_path_rate,
-        "act_layer": "gelu",
-        "norm_eps": block.layernorm_before.eps,
-        "skip_block": "resnet" if resnet else "convnext",
-        "time_conditioning": isinstance(block.layernorm_before, TimeLayerNorm),
-        "learn_residual": model.learn_residual,
-    }  # fmt: skip
-    return {"model_type": "swinv2", **{published: values[ours] for published, ours, _ in _FIELDS}}

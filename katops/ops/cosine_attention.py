@@ -44,7 +44,8 @@ def cosine_attention(
         dropout: rate of dropout of the attention weights.
     """
     inputs = (query, key, value, scale, table)
-    if dropout == 0 and any(tensor.requires_grad for tensor in inputs) and trains_on_the_cpu(*inputs):
+    learns = dropout == 0 and query.numel() > 0 and any(tensor.requires_grad for tensor in inputs)
+    if learns and trains_on_the_cpu(*inputs):
         return ChunkedAttention.apply(*inputs, mask, _step_by_step)
     if torch._C._are_functorch_transforms_active():
         # The choice of a kernel does not see there which parameters outside are to be learned.
@@ -75,4 +76,6 @@ def cosine_attention_by_torch(
     query, key, value = (part.reshape(shape) for part in (query, key, value))
     added = added.to(query.dtype)
     y = functional.scaled_dot_product_attention(query, key, value, attn_mask=added, dropout_p=dropout, scale=1.0)
-    return y.reshape(batch, rows, columns, heads, height, width, d)
+    y = y.reshape(batch, rows, columns, heads, height, width, d)
+    # Exporters put other kernels in, whose results lie in memory in another order: no view of them may be recorded.
+    return y.clone(memory_format=torch.contiguous_format) if torch.compiler.is_exporting() else y

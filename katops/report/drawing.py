@@ -53,7 +53,7 @@ def tidy(axes: Axes) -> Axes:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e4e4e4", linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.tick_params(labelsize=TEXT - 1)
+    axes.tick_params(which="both", labelsize=TEXT - 1)
     return axes
 
 

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from katops.drawing import channel_label, plain
+from katops.drawing import channel_label, named, plain
 from katops.evaluation import Evaluation
 from katops.report.drawing import (
     BASELINES,
@@ -42,7 +42,9 @@ def energy_figure(evaluation: Evaluation) -> Figure:
     for place, (axes, name) in enumerate(zip(panels, groups, strict=True)):
         truth, prediction = (drift.energy[who][:, place] for who in ("truth", "prediction"))
         _draw_pair(axes, evaluation, truth, prediction, LEAST_SPAN * truth.max())
-        axes.set(ylabel="mean square", title=plain(f"energy of {name}"))
+        axes.set(
+            ylabel=named("mean square", _squared(evaluation, drift.groups[name])), title=plain(f"energy of {name}")
+        )
         axes.title.set_fontsize(TEXT)
     _draw_ratios(last, evaluation, groups)
     return figure
@@ -60,8 +62,8 @@ def mean_figure(evaluation: Evaluation, channels: list[int]) -> Figure:
     for axes, channel in zip(panel_grid(figure, len(channels)), channels, strict=True):
         truth, prediction = (drift.mean[who][:, channel] for who in ("truth", "prediction"))
         size = float(np.sqrt(drift.power["truth"][:, channel].sum(1).max()))
-        _draw_pair(axes, evaluation, truth, prediction, LEAST_SPAN * size)
         around = drift.mean_error[:, channel] * np.array([[-1.0], [1.0]]) + truth
+        _draw_pair(axes, evaluation, truth, prediction, LEAST_SPAN * size, around)
         axes.fill_between(frame_axis(evaluation)[0], *around, color=PREDICTION, alpha=0.15, linewidth=0)
         axes.set(ylabel="mean over space", title=channel_label(evaluation.meta.outputs[channel]))
         axes.title.set_fontsize(TEXT)
@@ -88,6 +90,7 @@ def frame_spectrum_figure(evaluation: Evaluation, channels: list[int]) -> Figure
                     axes.plot(np.arange(1, drift.resolved + 1), shown, style, color=colour, label=label)
         if not axes.lines:
             no_data(axes, "the fields are constant in space")
+            axes.set_title(channel_label(evaluation.meta.outputs[channel]), fontsize=TEXT)
             continue
         tidy(axes).set(xscale="log", yscale="log", xlabel="wavenumber, cycles per longest side", ylabel="power")
         axes.set_title(channel_label(evaluation.meta.outputs[channel]), fontsize=TEXT)
@@ -95,7 +98,22 @@ def frame_spectrum_figure(evaluation: Evaluation, channels: list[int]) -> Figure
     return figure
 
 
-def _draw_pair(axes: Axes, evaluation: Evaluation, truth: np.ndarray, prediction: np.ndarray, least: float) -> None:
+def _squared(evaluation: Evaluation, group: tuple[int, ...]) -> str:
+    """The unit of a group's square, "" where its channels have none or different ones."""
+    units = {evaluation.meta.outputs[place].unit for place in group}
+    unit = units.pop() if len(units) == 1 else ""
+    return f"({unit})²" if "/" in unit or " " in unit else f"{unit}²" if unit else ""
+
+
+def _draw_pair(
+    axes: Axes,
+    evaluation: Evaluation,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    least: float,
+    around: np.ndarray | None = None,
+) -> None:
+    """Two curves over the frames; what lies ``around`` them is to be seen, too, unless the axis is logarithmic."""
     x, _ = frame_axis(evaluation)
     _frames_below(axes, evaluation)
     axes.plot(x, truth, color=TRUTH, label="truth")
@@ -105,6 +123,8 @@ def _draw_pair(axes: Axes, evaluation: Evaluation, truth: np.ndarray, prediction
     if values.min() > 0 and values.max() > DECADES * values.min():
         log_axis(axes, "y", values, percent=False)
     else:
+        if around is not None:
+            values = np.concatenate([values, around[np.isfinite(around)]])
         middle, half = (values.max() + values.min()) / 2, max(np.ptp(values), least, 1e-300) / 2
         axes.set_ylim(middle - 1.1 * half, middle + 1.1 * half)
     axes.legend(fontsize=TEXT - 1, frameon=False)
@@ -117,6 +137,8 @@ def _draw_ratios(axes: Axes, evaluation: Evaluation, groups: list[str]) -> None:
         no_data(axes, "the truth has no small scales")
         return
     for place, name in enumerate(groups):
+        if not np.isfinite(ratios[:, place]).any():
+            continue
         axes.plot(x, ratios[:, place], color=(PREDICTION, *BASELINES)[place], label=plain(name))
     axes.axhline(1, color=TRUTH, linewidth=0.8)
     log_axis(axes, "y", np.append(ratios.ravel(), 1.0), percent=False)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from katops.drawing import axis_label, channel_label, limits_of
+from katops.drawing import axis_label, channel_label, limits_of, plain
 from katops.evaluation import Evaluation, Example
 from katops.fields import FieldMeta
 from katops.report.drawing import (
@@ -36,7 +36,7 @@ MAX_FRAMES = 5
 # The first line of the titles of examples is left to the heading of their row.
 LINES = Margins(top=0.6, down=1.1, right=0.15)
 IMAGES = Margins(top=0.6, down=1.0, right=1.0, across=1.0)
-FRAMES = Margins(left=1.05, right=1.1, across=0.2, down=0.2)
+FRAMES = Margins(left=1.05, top=0.5, right=1.1, across=0.32, down=0.2)
 SPACE_TIME = Margins(right=1.1, across=1.3)
 
 
@@ -97,14 +97,14 @@ def trajectory_figure(evaluation: Evaluation, channel: int) -> Figure:
         return figure
     plane = Plane.of(meta, evaluation.space)
     frames = np.unique(np.linspace(0, len(truth) - 1, MAX_FRAMES).round().astype(int))
-    figure = new_figure(3 * float(np.clip(WIDTH / (MAX_FRAMES + 1) * plane.ratio, 0.9, 3)) + 0.9)
+    figure = new_figure(3 * float(np.clip(WIDTH / (MAX_FRAMES + 1) * plane.ratio, 0.9, 3)) + 1.1)
     grid = spaced_grid(figure, 3, len(frames), FRAMES, sharex=True, sharey=True)
     for row, (name, values, limits, colours) in zip(grid, kinds, strict=True):
         for axes, frame in zip(row, frames, strict=True):
             image = plane.draw(axes, values[frame], limits, colours)
             axes.label_outer()
             if name == "truth":
-                axes.set_title(f"frame {frame + 1} of {len(truth)}", fontsize=TEXT)
+                axes.set_title(plain(_numbered(evaluation, frame + 1)), fontsize=TEXT)
         row[0].set_ylabel(f"{name}\n{row[0].get_ylabel()}", fontsize=TEXT)
         colour_bar(image, label, values)
     return figure
@@ -138,6 +138,14 @@ def shown_input(meta: FieldMeta, channel: int) -> int:
     names = [entry.name for entry in meta.inputs]
     name = meta.outputs[channel].name
     return names.index(name) if name in names else 0
+
+
+def _numbered(evaluation: Evaluation, frame: int) -> str:
+    """``frame 7 of 20``, and below it ``after 0.7 s``."""
+    lead = ""
+    if evaluation.lead_times is not None:
+        lead = f"\nafter {evaluation.lead_times[frame - 1]:.4g} {evaluation.meta.time_unit}".rstrip()
+    return f"frame {frame} of {evaluation.meta.steps_out}{lead}"
 
 
 def _heading(example: Example, evaluation: Evaluation, plane: Plane | None) -> str:

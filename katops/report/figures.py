@@ -145,6 +145,7 @@ def _draw_spectrum(axes: Axes, evaluation: Evaluation, channel: int) -> None:
             axes.plot(wavenumber, power, style, color=colour, marker=marker, markersize=3.5, label=name)
     if not axes.lines:
         no_data(axes, "the fields are constant in space")
+        axes.set_title(channel_label(evaluation.meta.outputs[channel]), fontsize=TEXT)
         return
     channel_meta = evaluation.meta.outputs[channel]
     tidy(axes).set(xscale="log", yscale="log", xlabel="wavenumber, cycles per longest side", ylabel="power")

@@ -66,7 +66,8 @@ def _draw_errors(axes: Axes, errors: dict[str, np.ndarray], evaluation: Evaluati
     colours = [PREDICTION, *baseline_colours(len(evaluation.baselines))]
     marker = "o" if len(x) <= 30 else ""
     for (name, values), colour in zip(errors.items(), colours, strict=True):
-        axes.plot(x, positive(values), color=colour, marker=marker, markersize=3.5, label=predictor_label(name))
+        label_of = predictor_label(name) + ("" if (values != 0).any() else ", exact")
+        axes.plot(x, positive(values), color=colour, marker=marker, markersize=3.5, label=label_of)
     drawn = np.concatenate([positive(values) for values in errors.values()])
     if not np.isfinite(drawn).any():
         no_data(axes, "no error is positive and finite")

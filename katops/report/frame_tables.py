@@ -61,12 +61,15 @@ def group_rows(evaluation: Evaluation, frames: int = SHOWN_FRAMES, *, medians: b
     for place, name in enumerate(groups.groups):
         for frame in shown:
             rows.append(_row(name, frame, [column[frame, place] for column in columns], evaluation))
-    if len(groups.groups) > 1:
-        rows += [_row(ALL_GROUPS, f, [_mean(column[f]) for column in columns], evaluation) for f in shown]
+    counted = [name not in evaluation.constant_groups for name in groups.groups]
+    if sum(counted) > 1:
+        rows += [_row(ALL_GROUPS, f, [_mean(column[f, counted]) for column in columns], evaluation) for f in shown]
     several = [] if total == 1 else ["frame" if evaluation.lead_times is None else "frame (lead time)"]
     caption = "Relative errors of each group of channels by itself, mean over the samples unless named a median."
     if groups.left_out:
         caption += f" Left out, because masked or zero in all samples: {', '.join(groups.left_out)}."
+    if evaluation.constant_groups and sum(counted) > 1:
+        caption += f" Not in the mean of groups, because constant in space: {', '.join(evaluation.constant_groups)}."
     return TextTable(caption, ["channels", *several, *names], rows)
 
 
@@ -94,7 +97,8 @@ def drift_line(evaluation: Evaluation) -> str:
     last, drift = evaluation.meta.steps_out, evaluation.drift
     if drift is None or not np.isfinite(drift.mean_error[-1]).any():
         return f"frame {last}: no prediction is finite"
-    energy = drift.energy["prediction"][-1] / drift.energy["truth"][-1]
+    truth, prediction = (drift.energy[who][-1] for who in ("truth", "prediction"))
+    energy = np.divide(prediction, truth, out=np.full_like(truth, math.nan), where=truth > 0)
     entries = [
         f"{name} {_times(ratio)}, {_times(small)} in its small scales"
         for name, ratio, small in zip(drift.groups, energy, drift.high_power_ratio[-1], strict=True)

@@ -50,6 +50,8 @@ def semigroup_rows(found: Semigroup) -> TextTable:
         for place, time in enumerate(found.times)
     ]
     caption = f"Relative L2, mean over {count_of(found.samples)} and the groups of channels; the better one is marked."
+    if 0 < len(found.constant) < len(found.errors.groups):
+        caption += f" Left out, because constant in space: {', '.join(found.constant)}."
     return TextTable(caption, ["lead time 2t", *(LABELS[curve] for curve in CURVES)], rows)
 
 
@@ -64,6 +66,7 @@ def semigroup_figure(found: Semigroup) -> Figure:
         curves = {curve: positive(found.errors.mean(curve)[:, place]) for curve in CURVES}
         if not np.isfinite(list(curves.values())).any():
             no_data(axes, "no error is positive and finite")
+            axes.set_title(plain(name), fontsize=TEXT)
             continue
         for curve, values in curves.items():
             style, colour = _STYLES[curve], _COLOURS[curve]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from katops.evaluation import Evaluation, finite_or_none
+from katops.evaluation import Evaluation, defined, finite_or_none
 from katops.files import write_text
 from katops.metrics import ABSOLUTE
 from katops.registry import METRICS
@@ -48,7 +48,9 @@ def common_unit(evaluation: Evaluation) -> str:
 
 
 def percent(value: float) -> str:
-    """A ratio in percent with three digits: ``2.31 %``."""
+    """A ratio in percent with three digits: ``2.31 %``; NaN is a ratio without a meaning."""
+    if math.isnan(value):
+        return "not defined"
     return f"{three_digits(100 * value)} %" if math.isfinite(value) else "not finite"
 
 
@@ -63,9 +65,9 @@ def write_metrics_csv(path: Path, evaluations: dict[str, Evaluation]) -> None:
     """One row per test set, predictor and metric; atomic.
 
     Columns: ``test_set``; ``predictor`` (the model first); ``metric`` (a name of the registry); ``unit`` ("1" for
-    ratios, "mixed" where the output channels differ); ``samples``; then the ``mean`` over the samples, the ``median``,
-    the 90 % quantile ``p90`` and the ``maximum`` of the errors per sample, with full precision (``inf`` where a
-    prediction was not finite).
+    ratios, "mixed" where the output channels differ); ``samples`` for which the metric has a meaning; then the ``mean``
+    over them, the ``median``, the 90 % quantile ``p90`` and the ``maximum`` of the errors per sample, with full
+    precision (``inf`` where a prediction was not finite, ``nan`` where the metric has a meaning for no sample).
     """
     table = io.StringIO()
     writer = csv.DictWriter(table, CSV_COLUMNS, lineterminator="\n")
@@ -74,7 +76,8 @@ def write_metrics_csv(path: Path, evaluations: dict[str, Evaluation]) -> None:
         quantiles = {record.name: evaluation.quantiles(record.name) for record in METRICS}
         for predictor, means in evaluation.metrics.items():
             for metric, mean in means.items():
-                row = {"test_set": test_set, "predictor": predictor, "metric": metric, "samples": evaluation.samples}
+                samples = defined(evaluation.errors[predictor][metric]).size
+                row = {"test_set": test_set, "predictor": predictor, "metric": metric, "samples": samples}
                 statistics = {"mean": mean, **quantiles[metric][predictor]}
                 writer.writerow({**row, "unit": _csv_unit(metric, evaluation), **statistics})
     write_text(path, table.getvalue())
@@ -112,9 +115,23 @@ def metric_rows(evaluation: Evaluation) -> TextTable:
     for metric in sorted(means[evaluation.model], key=lambda name: (name != "relative_l2", name)):
         values = [means[predictor][metric] for predictor in means]
         texts = [metric_text(metric, value, unit) for value in values]
-        rows.append(Row([metric_label(metric), *texts], 1 + int(np.argmin(values))))
+        best = -1 if np.isnan(values).all() else 1 + int(np.nanargmin(values))
+        rows.append(Row([metric_label(metric), *texts], best))
     caption = f"Mean over {count_of(evaluation.samples)}; the best of each row is marked."
+    if evaluation.constant:
+        caption += f" {about_constant(evaluation)}"
     return TextTable(caption, ["metric", *map(predictor_label, means)], rows)
+
+
+def about_constant(evaluation: Evaluation) -> str:
+    """Which channels are constant in space, and what that does to the metrics; "" where none is."""
+    if not evaluation.constant:
+        return ""
+    return (
+        f"Constant in space: {', '.join(evaluation.constant)}. {metric_label('vrmse')} leaves out such channels, which "
+        "have no deviation to compare with; relative errors of all channels together count their norm, so look at each "
+        "channel by itself."
+    )
 
 
 def channel_rows(evaluation: Evaluation) -> TextTable:
@@ -179,7 +196,7 @@ def worse_than_baselines(evaluation: Evaluation, test_set: str) -> list[str]:
                 f"it is {_worse_in(worse)} of {frames}"
             )
         by_group = "; by channels: " + ", ".join(f"{name} {_worse_in(lost)}" for name, lost in groups.items())
-        sentences.append(f"On {test_set}, {about}{by_group if len(groups) > 1 else ''}.")
+        sentences.append(f"On {test_set}, {about}{by_group if len(evaluation.groups.groups) > 1 else ''}.")
     return sentences
 
 

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from katops.evaluation import Evaluation
 from katops.report.frame_tables import drift_line, group_rows
-from katops.report.tables import TextTable, count_of, metric_rows, useful_frames, warnings_about
+from katops.report.tables import TextTable, about_constant, count_of, metric_rows, useful_frames, warnings_about
 
 FRAMES = 3
 
@@ -19,6 +19,8 @@ def metrics_table(evaluation: Evaluation, *, title: str) -> Table:
 def print_metrics(console: Console, evaluation: Evaluation, *, title: str) -> None:
     """Print the errors, by frames and groups of channels where there are several, and what makes them doubtful."""
     console.print(metrics_table(evaluation, title=title))
+    if evaluation.constant:
+        console.print(escape(about_constant(evaluation)), highlight=False)
     if evaluation.meta.steps_out > 1 or len(evaluation.groups.groups) > 1:
         content = group_rows(evaluation, FRAMES, medians=False)
         console.print(_rendered(content, content.caption))

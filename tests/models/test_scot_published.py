@@ -195,6 +195,25 @@ def hub(folder, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
 
 
+def test_name_on_the_hub_may_have_a_dot_and_a_weight_file_is_never_looked_for_there(published, monkeypatch):
+    hub(published[0], monkeypatch)
+    with pytest.raises(UserError, match=r"'somebody/scot-1\.5' is neither a folder or file here nor a repository"):
+        from_published("somebody/scot-1.5")
+    with pytest.raises(UserError, match=r"there is no file or folder runs/model\.safetensors"):
+        from_published("runs/model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [('{"embed_dim": 8,', "config.json is no JSON"), ("[1]", "config.json holds a list")]
+)
+def test_damaged_configuration_is_told(published, text, message):
+    folder = published[0]
+    (folder / "config.json").write_text(text)
+    for source in (folder, folder / "model.safetensors"):
+        with pytest.raises(UserError, match=message):
+            from_published(source)
+
+
 @pytest.mark.parametrize("pickled", [False, True])
 def test_hub_id_is_downloaded(published, monkeypatch, pickled):
     folder, tensors, state, _ = published
@@ -252,6 +271,16 @@ def test_round_trip_to_the_published_layout_is_bit_for_bit(golden, tmp_path, cas
         assert file.metadata()["format"] == "pt"
 
 
+@pytest.mark.parametrize(
+    "change", [{"mlp_ratio": 2.7}, {"window_size": 3, "padded_keys": True}, {"skip_block": "resnet"}]
+)
+def test_model_of_other_sizes_comes_back_from_the_published_layout(tmp_path, change):
+    model = build_model("scot", **{**sizes(None), **change}).eval()
+    again = from_published(to_published(model, tmp_path)).eval()
+    inputs = torch.randn(2, 3, 32, 32), torch.rand(2)
+    torch.testing.assert_close(again(*inputs), model(*inputs), rtol=0, atol=0)
+
+
 def test_written_configuration_repeats_the_one_that_was_read(golden, tmp_path):
     _, state, config = golden("conditioned")
     folder = to_published(from_published(state, config), tmp_path)
@@ -267,11 +296,20 @@ def test_model_that_published_code_cannot_compute_is_not_written(tmp_path):
         ({"mlp_layer": "group_rational_kan"}, "mlp_layer"),
         ({"norm_layer": "layer_norm"}, "norm_layer"),
         ({"boundary": "periodic", "wrap": True}, "wrap"),
+        ({"learn_residual": True, "time_conditioning": False}, "learn_residual without time_conditioning"),
+        ({"window_size": 3}, "windows that reach beyond the grid of 32 points"),
     ):
         with pytest.raises(UserError, match=f"cannot compute what this model does with .*{word}"):
             to_published(build_model("scot", **{**small, **change}), tmp_path)
+    partly = build_model("scot", **small)
+    partly.decoder["layers"][1].blocks[0].intermediate["act"] = torch.nn.GELU("tanh")
+    with pytest.raises(UserError, match="cannot compute what this model does with mlp_layer or act_layer"):
+        to_published(partly, tmp_path)
     with pytest.raises(UserError, match="works on one square grid; give image_size"):
         to_published(build_model("scot", **{**small, "image_size": None}), tmp_path)
+    for size in (30, 31):
+        with pytest.raises(UserError, match=f"needs an image_size that is a multiple of 4 .*, got {size}"):
+            to_published(build_model("scot", **{**small, "image_size": size}), tmp_path)
     assert to_published(build_model("scot", **{**small, "image_size": None}), tmp_path, image_size=32).is_dir()
 
 
@@ -297,6 +335,7 @@ def test_conditioned_weights_do_not_go_into_an_unconditioned_model_or_back(golde
         ({"use_absolute_embeddings": True}, "has use_absolute_embeddings"),
         ({"pretrained_window_sizes": [8, 8]}, "has pretrained_window_sizes"),
         ({"residual_model": "convnet"}, "unknown skip_block 'convnet'"),
+        ({"skip_connections": 2}, "option 'skip_connections' of model 'scot' must be a list"),
     ],
 )
 def test_configuration_that_is_not_that_of_the_weights_is_refused(golden, change, message):

@@ -18,6 +18,7 @@ from katops.report import animation as moving
 from katops.report import print_metrics, write_report
 from katops.report.animation import animation
 from katops.report.drift_figures import energy_figure, frame_spectrum_figure, mean_figure
+from katops.report.field_figures import trajectory_figure
 from katops.report.frame_figures import steps_figure
 from katops.report.frame_tables import drift_line, group_rows
 from katops.report.tables import ranges, useful_frames, warnings_about
@@ -113,6 +114,82 @@ def test_a_group_that_persistence_predicts_better_is_told_where_all_channels_tog
         "On test, over all channels together, the model is worse than the persistence predictor in no frame; by "
         "channels: velocity_y worse in no frame, pressure worse in frame 2."
     ]
+
+
+@pytest.fixture
+def incompressible():
+    """Density 1, predicted with 1 % too much; the model's velocity is worse than persistence in the second frame."""
+    channels = (Channel("density", "kg/m³"), *CHANNELS[:3])
+    meta = FieldMeta("flow", channels, channels, (Axis("x"),), steps_out=3, time_step=0.5)
+    torch.manual_seed(0)
+    y = torch.randn(2, 3, 4, 8)
+    y[:, :, 0] = 1.0
+    factors = torch.tensor([[1.01, 1.1, 1.1, 1.1], [1.01, 1.3, 1.3, 1.1], [1.01, 1.1, 1.1, 1.1]])
+    still = torch.tensor([1.0, 1.2, 1.2, 1.4]).view(4, 1) * y
+    predictors = {"model": lambda x, time: factors[..., None] * y, "persistence": lambda x, time: still}
+    return evaluate(predictors, [FieldSample(y[:, :1], y)], meta)
+
+
+def test_nobody_is_worse_than_a_baseline_at_what_does_not_change(incompressible):
+    assert incompressible.groups.worse_frames("model", "persistence") == {"velocity": [2], "pressure": []}
+    (sentence,) = warnings_about(incompressible, "test")
+    assert sentence.endswith("by channels: velocity worse in frame 2, pressure worse in no frame.")
+    _, density, velocity, _ = (axes for axes in steps_figure(incompressible).axes if axes.axison)
+    assert not density.patches
+    assert len(velocity.patches) == 1
+    assert "persistence predictor, exact" in legend(density)
+
+
+def test_the_only_group_that_changes_is_named_in_the_warning():
+    channels = (Channel("density"), Channel("tracer"))
+    meta = FieldMeta("flow", channels, channels, (Axis("x"),), steps_out=2)
+    y = torch.ones(2, 2, 2, 8) * torch.tensor([100.0, 1.0]).view(2, 1)
+    y[..., :4] *= torch.tensor([1.0, 2.0]).view(2, 1)
+    prediction = y * torch.tensor([1.0, 1.5]).view(2, 1)
+    still = y * torch.tensor([[1.0, 1.6], [1.0, 1.4]]).view(2, 2, 1)
+    found = evaluate(
+        {"model": lambda x, time: prediction, "persistence": lambda x, time: still}, [FieldSample(y[:, :1], y)], meta
+    )
+    (sentence,) = warnings_about(found, "test")
+    assert sentence.endswith("by channels: tracer worse in frame 2.")
+
+
+def test_what_is_constant_in_space_does_not_flatter_the_mean_of_groups(incompressible):
+    table = group_rows(incompressible, 2)
+    means = [row.cells[:4] for row in table.rows if row.cells[0] == "mean of groups"]
+    assert means == [["mean of groups", "1", "10.0 %", "30.0 %"], ["mean of groups", "3", "10.0 %", "30.0 %"]]
+    assert table.caption.endswith("Not in the mean of groups, because constant in space: density.")
+
+
+def test_what_has_no_energy_in_the_last_frame_has_no_ratio_to_it():
+    meta = FieldMeta("decay", CHANNELS[3:], CHANNELS[3:], (Axis("x"),), steps_out=2)
+    y = torch.ones(2, 2, 1, 8)
+    y[:, 1] = 0.0
+    found = evaluate({"model": lambda x, time: y + 0.1}, [FieldSample(y[:, :1], y)], meta)
+    assert drift_line(found).endswith("tracer without meaning, without meaning in its small scales")
+
+
+def test_frames_of_the_trajectory_have_their_lead_times(flow):
+    titles = [axes.get_title() for axes in trajectory_figure(flow, 0).axes if axes.get_title()]
+    assert titles[0] == "frame 1 of 6\nafter 0.5 s"
+    assert titles[-1] == "frame 6 of 6\nafter 3 s"
+
+
+def test_energy_has_its_unit_and_the_band_around_the_means_is_seen_whole(flow):
+    velocity, pressure = energy_figure(flow).axes[:2]
+    assert velocity.get_ylabel() == "mean square [(m/s)²]"
+    assert pressure.get_ylabel() == "mean square [Pa²]"
+    (mean,) = mean_figure(flow, [2]).axes
+    low, high = mean.get_ylim()
+    truth, off = flow.drift.mean["truth"][:, 2], flow.drift.mean_error[:, 2]
+    assert low < (truth - off).min()
+    assert high > (truth + off).max()
+
+
+def test_small_scales_of_what_is_constant_have_no_entry_in_the_legend(incompressible):
+    ratios = energy_figure(incompressible).axes[3]
+    assert set(legend(ratios)) >= {"velocity", "pressure"}
+    assert "density" not in legend(ratios)
 
 
 def test_a_baseline_that_is_better_at_first_only_is_told_so():

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from katops.errors import UserError
+from katops.evaluation import defined
 from katops.fields import Axis
 from katops.registry import METRICS
 from katops.report import print_metrics, write_report
@@ -18,7 +19,7 @@ from katops.report.cards import card, data_card
 from katops.report.drawing import DPI, WIDTH
 from katops.report.html import tested_epoch as sentence_on_the_epoch
 from katops.report.html import verdict
-from katops.report.tables import metric_text, percent, worst_rows
+from katops.report.tables import metric_rows, metric_text, percent, worst_rows
 
 CASES = {
     "one axis": {"n_axes": 1},
@@ -95,11 +96,14 @@ def test_the_csv_file_has_a_row_per_predictor_and_metric_with_full_precision(wri
         rows = list(csv.DictReader(file))
     assert len(rows) == len(evaluation.errors) * len(METRICS)
     for row in rows:
-        errors = evaluation.errors[row["predictor"]][row["metric"]]
+        errors = defined(evaluation.errors[row["predictor"]][row["metric"]])
+        assert int(row["samples"]) == len(errors)
+        if row["samples"] == "0":
+            assert row["mean"] == row["maximum"] == "nan"
+            continue
         assert float(row["mean"]) == errors.mean()
         assert float(row["maximum"]) == errors.max()
         assert float(row["median"]) in errors
-        assert int(row["samples"]) == len(errors)
 
 
 def test_no_partial_file_is_left(written):
@@ -185,10 +189,35 @@ def test_the_tested_epoch_is_stated(training, sentence):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.0231, "2.31 %"), (0.51, "51.0 %"), (1.0, "100 %"), (0.0, "0 %"), (np.inf, "not finite")]
+    ("value", "text"),
+    [
+        (0.0231, "2.31 %"),
+        (0.51, "51.0 %"),
+        (1.0, "100 %"),
+        (0.0, "0 %"),
+        (np.inf, "not finite"),
+        (np.nan, "not defined"),
+    ],
 )
 def test_ratios_are_told_in_percent_with_three_digits(value, text):
     assert percent(value) == text
+
+
+def test_a_metric_without_a_meaning_is_said_to_have_none_and_why(make_evaluation, tmp_path):
+    evaluation = make_evaluation(2, samples=2, constant=True, channels=(("u", "m/s"), ("p", "Pa")))
+    table = metric_rows(evaluation)
+    (row,) = [row for row in table.rows if row.cells[0] == "VRMSE"]
+    assert row.cells[1:] == ["not defined", "not defined"]
+    assert row.best == -1
+    reason = "Constant in space: u, p. VRMSE leaves out such channels, which have no deviation to compare with;"
+    assert reason in table.caption
+    stream = io.StringIO()
+    print_metrics(Console(file=stream, width=200), evaluation, title="waves")
+    assert reason in stream.getvalue()
+    write_report(tmp_path, evaluations={"test": evaluation}, summary={})
+    with open(tmp_path / "metrics.csv", newline="", encoding="utf-8") as file:
+        (written,) = [r for r in csv.DictReader(file) if (r["predictor"], r["metric"]) == ("model", "vrmse")]
+    assert (written["samples"], written["mean"], written["median"]) == ("0", "nan", "nan")
 
 
 def test_absolute_errors_carry_their_unit():

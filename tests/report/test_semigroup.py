@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -96,6 +97,25 @@ def test_a_model_that_is_not_finite_is_infinitely_wrong():
     json.dumps(found.to_dict(), allow_nan=False)
 
 
+def test_what_is_constant_in_space_does_not_flatter_the_mean():
+    channels = (Channel("density"), Channel("u"))
+    meta = replace(META, inputs=channels, outputs=channels)
+    sample = trajectories()
+    both = FieldSample(
+        *(torch.cat([torch.ones_like(values), values], 2) for values in (sample.x, sample.y)), time=sample.time
+    )
+
+    def model(x, time):
+        return torch.cat([x[:, :, :1], 1.1 * heat(x[:, :, 1:], time)], 2)
+
+    found = semigroup(model, in_batches(both, 3), meta)
+    assert found.constant == ("density",)
+    np.testing.assert_allclose(found.mean("one_step"), 0.1, rtol=1e-6)
+    assert semigroup_rows(found).caption.endswith("Left out, because constant in space: density.")
+    alone = semigroup(lambda x, time: 1.1 * x, [FieldSample(both.x[:, :, :1], both.y[:, :, :1], time=both.time)], META)
+    np.testing.assert_allclose(alone.mean("one_step"), 0.1, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -126,6 +146,13 @@ def test_the_figure_draws_the_three_curves():
     np.testing.assert_allclose(drawn["between the two"].get_ydata(), 0.11, rtol=1e-9)
     np.testing.assert_allclose(drawn["one step of 2t"].get_xdata(), found.times)
     assert axes.get_xlabel() == "lead time 2t [s]"
+
+
+def test_a_group_without_an_error_keeps_its_name_in_the_figure():
+    still = FieldSample(torch.ones(2, 1, 1, 8), torch.ones(2, 8, 1, 8), time=torch.full((2,), 0.8))
+    (axes,) = semigroup_figure(semigroup(lambda x, time: x, [still], META)).axes
+    assert [text.get_text() for text in axes.texts] == ["no data: no error is positive and finite"]
+    assert axes.get_title() == "u"
 
 
 def test_the_report_has_a_section_on_it(tmp_path, make_evaluation):
