@@ -19,8 +19,8 @@ from torch import Tensor
 from katops.ops.eager_mode import derivatives_of
 from katops.ops.relative_position import collect, spread
 
-# Scores in a chunk; in float32 they take 1 MiB.
-CHUNK = 2**18
+# Scores in a chunk; in float32 they take 2 MiB.
+CHUNK = 2**19
 # Below it the length of a query or key counts as this.
 SHORTEST = 1e-12
 
@@ -52,9 +52,9 @@ class ChunkedAttention(torch.autograd.Function):
         for part, q_, k_, v_, p_, y_ in zip(plan.parts, *pieces, strict=True):
             s = scores[: len(q_)]
             torch.bmm(q_, k_, out=s)
-            s.view(part.windows, -1, *bias.shape[1:]).add_(bias[part.heads])
+            by_window = s.view(part.windows, -1, *bias.shape[1:]).add_(bias[part.heads])
             if mask is not None:
-                s.add_(mask[part.mask])
+                by_window.add_(mask[part.masks, None])
             torch.softmax(s, dim=-1, out=p_)
             torch.bmm(p_, v_, out=y_)
         tokens = _as_tokens(query)
@@ -105,12 +105,12 @@ class _Part:
     Attributes:
         windows: how many.
         heads: which of every window's.
-        mask: the number of the mask that they share, if there is one.
+        masks: which of the masks, if there are some.
     """
 
     windows: int
     heads: slice
-    mask: int
+    masks: slice
 
 
 @dataclass(frozen=True)
@@ -122,21 +122,24 @@ class _Plan:
 
 
 def _plan(matrices: int, bias: Tensor, mask: Tensor | None) -> _Plan:
-    parts = tuple(_parts(matrices // len(bias), bias, 0 if mask is None else len(mask)))
+    parts = tuple(_parts(matrices // len(bias), bias, 1 if mask is None else len(mask)))
     return _Plan(parts, tuple(part.windows * (part.heads.stop - part.heads.start) for part in parts))
 
 
 def _parts(windows: int, bias: Tensor, masks: int) -> Iterator[_Part]:
     heads, n, _ = bias.shape
     at_once = max(1, CHUNK // n**2)
-    if at_once >= heads and not masks:
-        some = at_once // heads
-        for window in range(0, windows, some):
-            yield _Part(min(some, windows - window), slice(0, heads), 0)
-        return
-    for window in range(windows):
+    # Masks recur from sample to sample; a part begins and ends with none of them left out.
+    some = max(1, at_once // heads)
+    some = (
+        min(some, windows)
+        if masks == 1
+        else max(size for size in range(1, masks + 1) if masks % size == 0 and size <= some)
+    )
+    for window in range(0, windows, some):
+        count, first = min(some, windows - window), window % masks
         for head in range(0, heads, at_once):
-            yield _Part(1, slice(head, min(heads, head + at_once)), window % masks if masks else 0)
+            yield _Part(count, slice(head, min(heads, head + at_once)), slice(first, first + count))
 
 
 def _factors(query: Tensor, key: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:

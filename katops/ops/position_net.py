@@ -37,9 +37,10 @@ class _InBlocks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, out_weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight, bias, out_weight)
-        y = x.new_empty(len(x), len(out_weight))
+        y, scratch = x.new_empty(len(x), len(out_weight)), _scratch(x, bias)
         for rows, results in zip(x.split(BLOCK), y.split(BLOCK), strict=True):
-            torch.mm(_hidden(rows, weight, bias), out_weight.t(), out=results)
+            hidden = torch.addmm(bias, rows, weight.t(), out=scratch[: len(rows)]).relu_()
+            torch.mm(hidden, out_weight.t(), out=results)
         return y
 
     @staticmethod
@@ -49,15 +50,18 @@ class _InBlocks(torch.autograd.Function):
         if torch.is_grad_enabled():
             return None, *derivatives_of(lambda *each: _definition(x, *each), parameters, gradient)
         dweight, dbias, dout = weight.new_zeros(weight.t().shape), torch.zeros_like(bias), torch.zeros_like(out_weight)
+        scratch, other = _scratch(x, bias), _scratch(x, bias)
         for rows, dy in zip(x.split(BLOCK), gradient.split(BLOCK), strict=True):
-            hidden = _hidden(rows, weight, bias)
+            hidden = torch.addmm(bias, rows, weight.t(), out=scratch[: len(rows)]).relu_()
             dout.addmm_(dy.t(), hidden)
-            dhidden = torch.ops.aten.threshold_backward(torch.mm(dy, out_weight), hidden, 0)
+            dhidden = torch.mm(dy, out_weight, out=other[: len(rows)])
+            torch.ops.aten.threshold_backward(dhidden, hidden, 0, grad_input=dhidden)
             # With the few inputs as rows the product is ten times as fast as with them as columns.
             dweight.addmm_(rows.t(), dhidden)
             dbias.add_(dhidden.sum(0))
         return None, dweight.t(), dbias, dout
 
 
-def _hidden(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return torch.addmm(bias, x, weight.t()).relu_()
+def _scratch(x: Tensor, bias: Tensor) -> Tensor:
+    """Memory for the hidden values of a block."""
+    return x.new_empty(min(BLOCK, len(x)), len(bias))
