@@ -49,24 +49,36 @@ OPERATOR_NAMES = [record.name for record in MODELS if record.kind == "operator"]
 IMAGE_NAMES = [record.name for record in MODELS if record.kind == "image"]
 EVERYTHING = [*(("layer", name) for name in LAYER_NAMES), *(("model", name) for name in MODEL_NAMES)]
 
+# Entry points that differ in sizes alone are the same net when they are given the same small ones.
+FAMILIES = {"kat_tiny": ("kat_",), "mgno": ("mgno_",), "scot": ("scot_", "poseidon_")}
+# Their boundaries or steps in time are their own.
+OTHER_NETS = ("mgno_helmholtz", "mgno_navier_stokes")
+REPEATED = {
+    name: first
+    for first, beginnings in FAMILIES.items()
+    for name in MODEL_NAMES
+    if name.startswith(beginnings) and name not in (first, *OTHER_NETS)
+}
+
 
 # What other packages' nets cannot do, with the reason.
 WITHOUT_DOUBLE_PRECISION = dict.fromkeys(("fno", "tfno", "uno"), "neuraloperator multiplies spectra in complex64")
 WITHOUT_WHOLE_GRAPHS = dict.fromkeys(("fno", "tfno", "uno", "unet"), "the package's own code breaks the graph")
 
 
-def except_for(reasons):
-    """All layers and models, without those with a reason."""
+def every_net(reasons):
+    """All layers and models, each net once, without those with a reason."""
     return pytest.mark.parametrize(
         ("kind", "name"),
         [
             pytest.param(kind, name, marks=pytest.mark.skip(reason=reasons[name])) if name in reasons else (kind, name)
             for kind, name in EVERYTHING
+            if name not in REPEATED
         ],
     )
 
 
-everything = except_for({})
+everything = pytest.mark.parametrize(("kind", "name"), EVERYTHING)
 
 
 def tokens():
@@ -99,6 +111,15 @@ def test_something_is_registered():
     assert sorted(OPERATOR_NAMES + IMAGE_NAMES) == MODEL_NAMES
     assert OPERATOR_NAMES
     assert IMAGE_NAMES
+
+
+@pytest.mark.parametrize(("name", "first"), REPEATED.items())
+def test_entry_points_of_a_family_differ_in_sizes_alone(name, first):
+    ours, theirs = (example("model", each)[0] for each in (name, first))
+    assert repr(ours) == repr(theirs)
+    assert [(key, value.shape) for key, value in ours.state_dict().items()] == [
+        (key, value.shape) for key, value in theirs.state_dict().items()
+    ]
 
 
 @pytest.mark.parametrize("name", LAYER_NAMES)
@@ -145,7 +166,7 @@ def test_copy_computes_the_same(kind, name, way):
     torch.testing.assert_close(clone(x), module(x), rtol=0, atol=0)
 
 
-@except_for(WITHOUT_DOUBLE_PRECISION)
+@every_net(WITHOUT_DOUBLE_PRECISION)
 def test_gradients_are_right_in_float64(kind, name):
     module, x = example(kind, name)
     module, x = module.double(), x[:1].double().requires_grad_()
@@ -171,7 +192,7 @@ def test_bfloat16_autocast_stays_near_float32(kind, name):
     assert (y.float() - expected).norm() < 0.05 * expected.norm()
 
 
-@except_for(WITHOUT_WHOLE_GRAPHS)
+@every_net(WITHOUT_WHOLE_GRAPHS)
 def test_whole_graph_compiles(kind, name):
     module, x = example(kind, name)
     x.requires_grad_()
@@ -233,7 +254,7 @@ def test_image_model_has_a_recipe_that_builds_it_again(name):
     torch.testing.assert_close(again(x), module(x), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", IMAGE_NAMES)
+@pytest.mark.parametrize("name", [name for name in IMAGE_NAMES if name not in REPEATED])
 @pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
 def test_onnx_export_agrees_with_torch_for_another_batch_size(name, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
