@@ -6,6 +6,7 @@ counted row by row, too.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from katops.ops.relative_position import Pair
 # Added to the score of two tokens that may not meet. Scores of cosine attention lie between -100 and 116, so that
 # nothing is left of a masked one, and a padded token without any real token to look at gets a number, not NaN.
 MASKED = -1e4
+# Masks of a stage that are kept: two cuts of each of a few grids.
+KEPT = 8
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,33 @@ def attention_mask(
         return None
     n = windows.size[0] * windows.size[1]
     return torch.zeros(1, dtype=dtype, device=device).masked_fill(masked, MASKED).expand(-1, n, -1)
+
+
+class AttentionMasks:
+    """:func:`attention_mask`, made once for each cut, device and precision and kept for the next forward passes.
+
+    Of more than :data:`KEPT` the oldest one goes. Copies and pickles begin empty.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Any, ...], Tensor | None] = {}
+
+    def __call__(self, windows: Windows, padded_keys: bool, device: torch.device, dtype: torch.dtype) -> Tensor | None:
+        """See :func:`attention_mask`."""
+        key = (windows, padded_keys, device, dtype)
+        # A tracer's tensors have no values.
+        if torch.compiler.is_compiling():
+            return attention_mask(*key)
+        if key not in self._kept:
+            if len(self._kept) == KEPT:
+                del self._kept[next(iter(self._kept))]
+            # Otherwise a training could not keep the mask of an evaluation for its backward pass.
+            with torch.inference_mode(False):
+                self._kept[key] = attention_mask(*key)
+        return self._kept[key]
+
+    def __reduce__(self) -> "tuple[type[AttentionMasks], tuple[()]]":
+        return AttentionMasks, ()
 
 
 def _roll(x: Tensor, windows: Windows, sign: int, *, wrap: bool) -> Tensor:

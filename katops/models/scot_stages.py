@@ -14,7 +14,7 @@ from katops.layers.convnext_block import ConvNeXtBlock
 from katops.layers.patches import Norm, PatchMerging, PatchUnmerging
 from katops.layers.resnet_block import ResNetBlock
 from katops.layers.window_attention import WindowAttention
-from katops.layers.windows import Pair, Windows, attention_mask, cut
+from katops.layers.windows import AttentionMasks, Pair, Windows, cut
 
 SKIP_BLOCKS = ("convnext", "resnet")
 
@@ -100,6 +100,7 @@ class Stage(nn.Module):
         self.shift_first = shift_first
         self.window_size, self.wrap, self.padded_keys = parts.window_size, parts.wrap, parts.padded_keys
         self.grad_checkpointing = False
+        self.masks = AttentionMasks()
 
     def windows(self, grid: Pair) -> list[Windows]:
         """How each layer cuts a grid."""
@@ -110,12 +111,12 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         windows = self.windows(x.shape[1:3])
-        masks = {each: attention_mask(each, self.padded_keys, x.device, x.dtype) for each in dict.fromkeys(windows)}
         for block, cuts in zip(self.blocks, windows, strict=True):
+            mask = self.masks(cuts, self.padded_keys, x.device, x.dtype)
             if self.grad_checkpointing:
-                x = checkpoint(block, x, time, cuts, masks[cuts], use_reentrant=False)
+                x = checkpoint(block, x, time, cuts, mask, use_reentrant=False)
             else:
-                x = block(x, time, cuts, masks[cuts])
+                x = block(x, time, cuts, mask)
         return x
 
 

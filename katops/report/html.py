@@ -197,6 +197,8 @@ def _figures(evaluation: Evaluation) -> Iterator[tuple[str, str, str, Figure]]:
     """(file, title, caption, figure) of all figures of a test set."""
     meta = evaluation.meta
     judged = evaluation.groups.channels or list(range(len(meta.outputs)))
+    # There is nothing to see in a field that is the same everywhere, unless there is no other.
+    judged = [channel for channel in judged if meta.outputs[channel].name not in evaluation.constant] or judged
     channels = judged[:MAX_CHANNELS]
     left_out = len(judged) - len(channels)
     note = f" The other {left_out} output channels are in the tables only." if left_out else ""

@@ -21,16 +21,15 @@ class Interrupt(lightning.Callback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Notice Ctrl-C, whose effect stays what it was; only the main thread can."""
-        if threading.current_thread() is not threading.main_thread():
+        """Notice Ctrl-C, whose effect stays what it was; only the main thread can, and only where it has an effect."""
+        before = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or not callable(before):
             yield
             return
-        before = signal.getsignal(signal.SIGINT)
 
         def notice(number: int, frame: FrameType | None) -> None:
             self._pressed = True
-            if callable(before):
-                before(number, frame)
+            before(number, frame)
 
         signal.signal(signal.SIGINT, notice)
         try:

@@ -447,7 +447,15 @@ def test_a_hang_is_one_sentence_and_the_next_file_is_read(small, helper):
     assert helper.pid != victim
 
 
-def test_an_unanswered_question_does_not_answer_the_next(small, helper):
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python listens to Ctrl-C, also where a shell has started it in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_unanswered_question_does_not_answer_the_next(small, helper, interruptible):
     """After an interruption the pipe may hold half an answer."""
     helper.ask("look", 60.0, small)
     stop(helper.pid)

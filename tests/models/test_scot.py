@@ -1,6 +1,7 @@
 """scOT: structure, any grid, time, options, and what is refused."""
 
 import copy
+import pickle
 
 import pytest
 import timm
@@ -10,9 +11,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from katops.errors import UserError
+from katops.layers import windows
 from katops.layers.group_rational import GroupRationalKAN
 from katops.layers.time_norm import TimeLayerNorm
+from katops.layers.windows import attention_mask
 from katops.models import build_model, list_models
+from katops.models.scot_stages import Stage
 
 SMALL = {
     "in_channels": 2,
@@ -333,6 +337,31 @@ def test_onnx_export_agrees_with_torch_for_another_batch_size(space, tmp_path):
     names = [entry.name for entry in session.get_inputs()]
     (y,) = session.run(None, dict(zip(names, (x.numpy(), time.numpy()), strict=True)))
     torch.testing.assert_close(torch.from_numpy(y), model(x, time), rtol=1e-3, atol=1e-4)
+
+
+def test_masks_of_shifted_windows_are_made_once_for_each_grid_and_are_no_part_of_the_state(monkeypatch):
+    made = []
+    monkeypatch.setattr(windows, "attention_mask", lambda *key: made.append(key) or attention_mask(*key))
+    model = small()
+    before = list(model.state_dict())
+    for grid, new in (((16, 12), True), ((16, 12), False), ((24, 20), True), ((16, 12), False)):
+        made.clear()
+        model(*batch(*grid))
+        assert bool(made) == new
+    assert list(model.state_dict()) == before
+    assert len(pickle.dumps(model)) == len(pickle.dumps(small()))
+    for size in range(8, 48, 2):
+        model(*batch(size, size))
+    stages = [module for module in model.modules() if isinstance(module, Stage)]
+    assert all(len(stage.masks._kept) <= windows.KEPT for stage in stages)
+
+
+def test_masks_of_an_evaluation_serve_a_training():
+    model, inputs = small(), batch()
+    with torch.inference_mode():
+        model.eval()(*inputs)
+    model.train()(*inputs).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 def test_inductor_compiles_a_small_one():

@@ -146,7 +146,9 @@ def test_ctrl_c_ends_training_with_a_word_and_the_run_continues(run_values: dict
     values = {**in_folder(run_values, tmp_path / "run"), "train": {**run_values["train"], "epochs": 40}}
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(values), encoding="utf-8")
-    command = [sys.executable, "-m", "katops", "train", str(config)]
+    # A shell lets its background jobs, and what they start, ignore Ctrl-C.
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{listening}; from katops.cli import main; main()", "train", str(config)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 100
