@@ -151,7 +151,12 @@ def verdict(evaluation: Evaluation, test_set: str) -> str:
     means = {name: table["relative_l2"] for name, table in evaluation.metrics.items()}
     baselines = ", ".join(f"{predictor_label(name)} {percent(means[name])}" for name in evaluation.baselines)
     beside = f" ({baselines})" if baselines else ""
-    return f"Relative L2 error on {test_set}: {percent(means[evaluation.model])}{beside}."
+    sentence = f"Relative L2 error on {test_set}: {percent(means[evaluation.model])}{beside}."
+    if len(evaluation.constant) in (0, len(evaluation.meta.outputs)):
+        return sentence
+    return (
+        f"{sentence} It counts {', '.join(evaluation.constant)}, constant in space; the others by themselves are below."
+    )
 
 
 def tested_epoch(training: dict[str, Any]) -> str:

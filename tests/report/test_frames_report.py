@@ -21,6 +21,7 @@ from katops.report.drift_figures import energy_figure, frame_spectrum_figure, me
 from katops.report.field_figures import trajectory_figure
 from katops.report.frame_figures import steps_figure
 from katops.report.frame_tables import drift_line, group_rows
+from katops.report.html import _figures, verdict
 from katops.report.tables import ranges, useful_frames, warnings_about
 
 CHANNELS = (
@@ -159,6 +160,15 @@ def test_what_is_constant_in_space_does_not_flatter_the_mean_of_groups(incompres
     means = [row.cells[:4] for row in table.rows if row.cells[0] == "mean of groups"]
     assert means == [["mean of groups", "1", "10.0 %", "30.0 %"], ["mean of groups", "3", "10.0 %", "30.0 %"]]
     assert table.caption.endswith("Not in the mean of groups, because constant in space: density.")
+
+
+def test_what_is_constant_in_space_is_named_beside_the_verdict_and_has_no_pictures(incompressible):
+    assert verdict(incompressible, "test").endswith(
+        "It counts density, constant in space; the others by themselves are below."
+    )
+    titles = [title for _, title, _, _ in _figures(incompressible)]
+    assert "Examples of pressure" in titles
+    assert "Examples of density" not in titles
 
 
 def test_what_has_no_energy_in_the_last_frame_has_no_ratio_to_it():
