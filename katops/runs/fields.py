@@ -67,7 +67,7 @@ def train_fields(run: RunConfig, *, resume: bool, overwrite: bool, console: Cons
         remove_run(run.directory)
     run.directory.mkdir(parents=True, exist_ok=True)
     bundle = train_model(run, data, training, fit, resume=resume, console=console, progress=progress)
-    if isinstance(data.dataset.window, Pairs) and data.validation is not None:
+    if any(isinstance(part.dataset.window, Pairs) for part in data.parts or (data,)):
         bundle.header["training"]["steps"] = compare_steps(bundle, data, run.train.batch_size)
     evaluations = {test.name: _evaluate_set(bundle, test, run, console, progress) for test in data.tests}
     for test in rollouts:

@@ -424,8 +424,9 @@ def test_another_file_is_read_like_the_training_file_that_has_its_channels(mixed
     assert flow.reading["file"] == files["flow"]
 
 
-def test_rollouts_of_an_evaluation_repeat_the_shortest_distance_of_the_frames_of_training(tuned, files):
-    pairs = {**tuned.bundle.header["data"]["pairs"], "frames": [0, 2, 4]}
+@pytest.mark.parametrize("stated", [{"frames": [0, 2, 4]}, {"leads": [2, 4]}])
+def test_rollouts_of_an_evaluation_repeat_the_shortest_distance_of_the_frames_of_training(tuned, files, stated):
+    pairs = {**tuned.bundle.header["data"]["pairs"], **stated}
     header = {**tuned.bundle.header, "data": {**tuned.bundle.header["data"], "pairs": pairs}}
     bundle = Bundle(tuned.bundle.predictor, header, tuned.bundle.mean_target)
     window = partial(comparison_window, Request(rollout=2))
@@ -452,3 +453,16 @@ def test_a_channel_of_a_mixture_has_one_stated_deviation(pretraining, tmp_path):
     values = {**pretraining, "output": str(tmp_path), "data": {**pretraining["data"], "mix": mix}}
     with pytest.raises(UserError, match="a channel of a mixture has one"):
         katops.train(values)
+
+
+def test_pairs_are_mixed_with_windows_of_two_frames(pretraining, files, tmp_path, monkeypatch):
+    monkeypatch.setattr("katops.runs.fields.write_report", lambda *arguments, **options: None)
+    flow, gas = pretraining["data"]["mix"]
+    for number, mix in enumerate([[flow, {**gas, "pairs": None}], [{**gas, "pairs": None}, flow]]):
+        values = {**pretraining, "output": str(tmp_path / str(number)), "report": {"examples": 1}}
+        values["data"] = {**pretraining["data"], "mix": mix}
+        values["train"] = {**pretraining["train"], "max_steps": 2}
+        result = katops.train(values)
+        steps = result.bundle.header["training"]["steps"]
+        assert [entry["step"] for entry in steps] == pytest.approx([0.25, 0.5, 1.0])
+        assert len(result.evaluations["gas.h5"].steps["model"]) == 1
