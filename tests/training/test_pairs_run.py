@@ -16,12 +16,14 @@ import katops
 from katops import cli
 from katops.bundle import Bundle
 from katops.config import parse_config
+from katops.config.operators import NOT_INHERITED
 from katops.data.adjustment import Adjustment
 from katops.data.splits import split
 from katops.errors import UserError
 from katops.runs.forecasts import Request, comparison_window
 from katops.runs.model_data import open_for_model
 from katops.training.data import open_run_data
+from katops.training.resume import check_same_run
 
 FLUID = ["density", "velocity", "pressure"]
 SMALL = {"name": "scot", "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4, "patch_size": 2}
@@ -466,3 +468,20 @@ def test_pairs_are_mixed_with_windows_of_two_frames(pretraining, files, tmp_path
         steps = result.bundle.header["training"]["steps"]
         assert [entry["step"] for entry in steps] == pytest.approx([0.25, 0.5, 1.0])
         assert len(result.evaluations["gas.h5"].steps["model"]) == 1
+
+
+def test_the_saved_configuration_of_a_mixture_is_that_of_the_run_and_follows_its_section(mixed, pretraining):
+    saved = (mixed.directory / "config.yaml").read_text()
+    values = yaml.safe_load(saved)
+    assert parse_config(values).model_dump() == parse_config(pretraining).model_dump()
+    assert set(values["data"]["mix"][1]) == {"weight", "file", *NOT_INHERITED}
+    values["data"] |= {"workers": 2, "subsample": 2}
+    assert [(entry.workers, entry.subsample) for entry in parse_config(values).data.mix] == [(2, 2), (2, 2)]
+
+
+def test_a_resumed_mixture_may_have_other_workers_and_is_told_which_key_of_an_entry_differs(mixed, pretraining):
+    data = pretraining["data"]
+    check_same_run(parse_config({**pretraining, "data": {**data, "workers": 2, "memory": "file"}}), mixed.directory)
+    changed = [data["mix"][0], {**data["mix"][1], "weight": 2.0}]
+    with pytest.raises(UserError, match=r"data\.mix\.1\.weight was 0\.5 and is 2\.0 now"):
+        check_same_run(parse_config({**pretraining, "data": {**data, "mix": changed}}), mixed.directory)
