@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -18,12 +20,18 @@ from katops.bundle import Bundle
 from katops.config import parse_config
 from katops.config.operators import NOT_INHERITED
 from katops.data.adjustment import Adjustment
+from katops.data.normalize import Normalizer
 from katops.data.splits import split
 from katops.errors import UserError
+from katops.fields import Axis, Channel, FieldMeta
+from katops.predictors import FieldPredictor
+from katops.predictors.training_sets import reading_like
 from katops.runs.forecasts import Request, comparison_window
 from katops.runs.model_data import open_for_model
 from katops.training.data import open_run_data
+from katops.training.initial import Initial, _take_statistics
 from katops.training.resume import check_same_run
+from katops.training.stated import Stated, stated_by
 
 FLUID = ["density", "velocity", "pressure"]
 SMALL = {"name": "scot", "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4, "patch_size": 2}
@@ -485,3 +493,46 @@ def test_a_resumed_mixture_may_have_other_workers_and_is_told_which_key_of_an_en
     changed = [data["mix"][0], {**data["mix"][1], "weight": 2.0}]
     with pytest.raises(UserError, match=r"data\.mix\.1\.weight was 0\.5 and is 2\.0 now"):
         check_same_run(parse_config({**pretraining, "data": {**data, "mix": changed}}), mixed.directory)
+
+
+@pytest.mark.parametrize(
+    ("stated", "scale", "missing"),
+    [
+        ({}, None, "state data.statistics of pressure and data.time_scale as"),
+        ({"pressure": (4.0, 0.4)}, None, "state data.time_scale as"),
+        ({}, 2.0, "state data.statistics of pressure as"),
+        ({"pressure": (4.0, 0.4)}, 2.0, None),
+    ],
+)
+def test_statistics_of_a_model_that_moved_its_data_sets_are_taken_with_a_warning(stated, scale, missing):
+    channels = tuple(Channel(name) for name in FLUID)
+    meta = FieldMeta("gas", channels, channels, (Axis("x"), Axis("y")))
+    predictor = FieldPredictor(torch.nn.Identity(), Normalizer(meta), meta)
+    adjustments = (Adjustment(), Adjustment({"pressure": 3.0}, 0.5))
+    first = Initial({}, (), (), {"pressure": (1.0, 0.4)}, 7.0, adjustments)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        _take_statistics(predictor, first, SimpleNamespace(stated=Stated(stated, scale)), "runs/levels")
+    assert [missing in str(warning.message) for warning in told] == ([True] if missing else [])
+    assert float(predictor.normalizer.time_scale) == (7.0 if scale is None else 1.0)
+
+
+def test_values_on_dirichlet_sides_are_refused_for_a_channel_with_levels(pretraining):
+    data = pretraining["data"]
+    mix = [{**entry, "statistics": {"pressure": [place, 0.4]}} for place, entry in enumerate(data["mix"])]
+    config = parse_config({**pretraining, "data": {**data, "mix": mix, "dirichlet_values": {"pressure": 0.0}}}).data
+    with pytest.raises(UserError, match=r"'pressure' is 0\.0 on the Dirichlet sides, but .*gas\.h5 states a level"):
+        stated_by(config)
+    config = parse_config({**pretraining, "data": {**data, "mix": mix, "dirichlet_values": {"velocity": 0.0}}}).data
+    assert stated_by(config).adjustments[1] == Adjustment({"pressure": 1.0})
+
+
+def test_training_data_sets_of_one_name_are_told_apart_by_their_paths():
+    mix = [{"file": "a/gas.h5"}, {"file": "b/gas.h5", "offset": {"pressure": 3.0}}, {"file": "flow.h5"}]
+    header = {"data": {"mix": mix}}
+    assert reading_like(header, "b/gas.h5") is mix[1]
+    assert reading_like(header, "flow.h5") is mix[2]
+    with pytest.raises(UserError, match=r"several .* are named 'gas\.h5'; give the whole path: a/gas\.h5, b/gas\.h5"):
+        reading_like(header, "gas.h5")
+    del mix[1]["offset"]
+    assert reading_like(header, "gas.h5") is mix[0]
