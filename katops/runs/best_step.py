@@ -11,6 +11,7 @@ from katops.errors import UserError
 from katops.metrics import relative_l2
 from katops.predictors.adjusted import adjusted
 from katops.predictors.forecast import Forecast
+from katops.predictors.keeping import keeping
 from katops.predictors.rollout import check_channels
 from katops.training.data import HeldOut, RunData
 from katops.training.losses import both_without_masked
@@ -53,8 +54,9 @@ def _errors(bundle: Bundle, held_out: HeldOut, batch_size: int) -> list[tuple[fl
     frames = held_out.dataset.meta.steps_out
     counts = [2**power for power in range(frames.bit_length()) if 2**power <= frames]
     bundle.predictor.eval()
+    predictor = keeping(bundle.predictor, getattr(held_out.dataset, "mask", {}))
     forecasts = {
-        count: adjusted(Forecast(bundle.predictor, [1.0], step=1 / count), held_out.adjustment, bundle.meta)
+        count: adjusted(Forecast(predictor, [1.0], step=1 / count), held_out.adjustment, bundle.meta)
         for count in counts
     }
     sums, samples, last = dict.fromkeys(counts, 0.0), 0, 1.0

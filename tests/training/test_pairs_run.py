@@ -24,10 +24,13 @@ from katops.data.normalize import Normalizer
 from katops.data.splits import split
 from katops.errors import UserError
 from katops.fields import Axis, Channel, FieldMeta
+from katops.metrics import relative_l2
 from katops.predictors import FieldPredictor
+from katops.predictors.keeping import keeping
+from katops.predictors.rollout import Rollout
 from katops.predictors.training_sets import reading_like
 from katops.runs.forecasts import Request, comparison_window
-from katops.runs.model_data import open_for_model
+from katops.runs.model_data import open_for_model, part_windows
 from katops.training.data import open_run_data
 from katops.training.initial import Initial, _take_statistics
 from katops.training.resume import check_same_run
@@ -536,3 +539,22 @@ def test_training_data_sets_of_one_name_are_told_apart_by_their_paths():
         reading_like(header, "gas.h5")
     del mix[1]["offset"]
     assert reading_like(header, "gas.h5") is mix[0]
+
+
+def test_rollouts_of_a_mixture_keep_the_channel_that_was_filled_in_and_is_not_learned(mixed, files):
+    window = partial(comparison_window, Request(rollout=4))
+    found = open_for_model(mixed.bundle, files["flow"], window=window)
+    sample = found.dataset.read(part_windows(found, "test")[0])
+    predictor = mixed.bundle.predictor
+    with torch.no_grad():
+        kept, drifting = (
+            Rollout(each, 4)(sample.x, sample.time)[:, :, :2]
+            for each in (keeping(predictor, {"pressure": None}), predictor)
+        )
+    expected = relative_l2(kept.flatten(1, 2), sample.y[:, :, :2].flatten(1, 2)).sort().values
+    assert not torch.allclose(kept, drifting, rtol=1e-4)
+    for evaluation in (
+        katops.evaluate(mixed.bundle, files["flow"], rollout=4),
+        mixed.evaluations["flow.h5, rollout of 4 frames"],
+    ):
+        np.testing.assert_allclose(np.sort(evaluation.errors["model"]["relative_l2"]), expected, rtol=1e-4)
