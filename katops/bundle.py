@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from katops import __version__
 from katops.data.adjustment import Adjustment
-from katops.errors import UserError, did_you_mean
+from katops.errors import DataWarning, UserError, did_you_mean
 from katops.fields import FieldMeta
 from katops.files import atomic_path
 from katops.predictors import FieldPredictor, ImagePredictor
@@ -116,6 +116,7 @@ class Bundle:
             warnings.warn(
                 f"the input is taken for one like {name_of(first)}; {', '.join(different)} have other levels or times: "
                 f"say which with like=",
+                DataWarning,
                 stacklevel=3,
             )
         return first

@@ -11,6 +11,8 @@ from katops.errors import UserError
 from katops.fields import Axis, Channel, FieldMeta
 from katops.predictors import FieldPredictor
 from katops.predictors.forecast import Forecast
+from katops.predictors.keeping import keeping
+from katops.predictors.rollout import Rollout
 from katops.runs.forecasts import Request
 
 META = FieldMeta("decay", (Channel("u"),), (Channel("u"),), (Axis("x"),), time_step=0.1)
@@ -130,3 +132,33 @@ def test_steps_without_length_and_models_without_time_are_refused():
 def test_requests_that_contradict_themselves_are_refused(request_of, words):
     with pytest.raises(UserError, match=words):
         Request(**request_of)
+
+
+class Spoiled(nn.Module):
+    """u(t) = exp(-3 t) u(0) + p, and a pressure that was never learned."""
+
+    takes_time = True
+
+    def __init__(self):
+        super().__init__()
+        self.pressure = nn.Parameter(torch.tensor(7.0, dtype=torch.float64))
+
+    def forward(self, x, time):
+        u = x[:, :1] * torch.exp(-3 * time)[:, None, None] + x[:, 1:]
+        return torch.cat([u, self.pressure.expand_as(u)], 1)
+
+
+def test_what_a_data_set_does_not_learn_stays_what_it_is_in_the_input():
+    channels = (Channel("u"), Channel("p"))
+    meta = FieldMeta("flow", channels, channels, (Axis("x"),), time_step=0.1)
+    predictor = FieldPredictor(Spoiled(), Normalizer(meta, dtype=torch.float64), meta)
+    assert keeping(predictor, {}) is keeping(predictor, {"p": "u", "q": None}) is predictor
+    kept = keeping(predictor, {"p": None})
+    x = torch.rand(2, 1, 2, 8, dtype=torch.float64)
+    x[:, :, 1] = 0.0
+    time = torch.ones(2, dtype=torch.float64)
+    stepped, rolled = Forecast(kept, [0.5, 1.0], step=0.25)(x, time), Rollout(kept, 4)(x, time)
+    torch.testing.assert_close(stepped[:, -1, 0], x[:, 0, 0] * math.exp(-3))
+    torch.testing.assert_close(rolled[:, 1::2], stepped)
+    assert (rolled[:, :, 1] == 0).all()
+    assert (Rollout(predictor, 4)(x, time)[:, -1, 0] > 7).all()

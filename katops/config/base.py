@@ -91,7 +91,11 @@ class BaseRunConfig(Section):
 
     def to_yaml(self) -> str:
         """The resolved configuration, every default spelled out."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True, width=120)
+        return yaml.safe_dump(self.spelled_out(), sort_keys=False, allow_unicode=True, width=120)
+
+    def spelled_out(self) -> dict[str, Any]:
+        """All keys as plain containers, without what would only repeat another key."""
+        return self.model_dump()
 
     def check_together(self, locate: Locate) -> None:
         """Find the mistakes that need two keys to be seen, or that no type can express.

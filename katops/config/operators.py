@@ -241,6 +241,18 @@ class RunConfig(BaseRunConfig):
     train: TrainConfig = TrainConfig()
     report: FieldReportConfig = FieldReportConfig()
 
+    def spelled_out(self) -> dict[str, Any]:
+        """See :meth:`BaseRunConfig.spelled_out`: entries of a mixture say what they have of their own."""
+        values = super().spelled_out()
+        section = values["data"]
+        for entry in section["mix"]:
+            # What is stated beside a preset goes before it, also where the section says the same.
+            shared = OF_THE_MODEL if entry["preset"] else section.keys() - {*NOT_INHERITED}
+            for key in shared:
+                if entry[key] == section[key]:
+                    del entry[key]
+        return values
+
     def check_together(self, locate: Locate) -> None:
         """See :meth:`BaseRunConfig.check_together`."""
         super().check_together(locate)

@@ -20,12 +20,18 @@ def reading_like(header: Mapping[str, Any], name: str) -> Reading:
     """That of the training data set of this name, the name of its file or the whole path.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or several data sets of this name have different levels or times.
     """
     readings = readings_of(header)
     for reading in readings:
-        if name in (reading.get("file"), name_of(reading)):
+        if name == reading.get("file"):
             return reading
+    found = [reading for reading in readings if name == name_of(reading)]
+    if any(not same_units(reading, found[0]) for reading in found):
+        paths = ", ".join(str(reading.get("file")) for reading in found)
+        raise UserError(f"several training data sets are named {name!r}; give the whole path: {paths}")
+    if found:
+        return found[0]
     known = [name_of(reading) for reading in readings]
     raise UserError(
         f"the model was not trained on a data set {name!r}{did_you_mean(name, known)} Known: {', '.join(known)}."

@@ -6,10 +6,12 @@ import torch
 
 from katops.bundle import Bundle
 from katops.data.loader import batch_loader
+from katops.data.pairs import Pairs
 from katops.errors import UserError
 from katops.metrics import relative_l2
 from katops.predictors.adjusted import adjusted
 from katops.predictors.forecast import Forecast
+from katops.predictors.keeping import keeping
 from katops.predictors.rollout import check_channels
 from katops.training.data import HeldOut, RunData
 from katops.training.losses import both_without_masked
@@ -20,19 +22,24 @@ def compare_steps(bundle: Bundle, data: RunData, batch_size: int) -> list[dict[s
 
     Args:
         bundle: the trained model.
-        data: of the run, with pairs of frames.
+        data: of the run; data sets of it without pairs of frames, such as steady ones, are left out.
         batch_size: trajectories per forward pass.
 
     Returns:
         {"step": lead time of a step, "relative_l2": mean over trajectories in physical units} for each length down to
-        the distance of neighbouring frames, the shortest first; empty where predictions cannot be inputs again or the
-        times are not known. Lead times are those that the model learns, where data sets have time scales of their own.
+        the distance of neighbouring frames, the shortest first; empty where predictions cannot be inputs again, the
+        times are not known or there is nothing to validate with. Lead times are those that the model learns, where data
+        sets have time scales of their own.
     """
     try:
         check_channels(bundle.meta)
     except UserError:
         return []
-    parts = [part.validation for part in data.parts or (data,) if part.validation is not None]
+    parts = [
+        part.validation
+        for part in data.parts or (data,)
+        if part.validation is not None and isinstance(part.dataset.window, Pairs)
+    ]
     found: dict[float, list[float]] = {}
     for held_out in parts:
         for step, error in _errors(bundle, held_out.in_units_of_the_files().direct_from_first(), batch_size):
@@ -47,8 +54,9 @@ def _errors(bundle: Bundle, held_out: HeldOut, batch_size: int) -> list[tuple[fl
     frames = held_out.dataset.meta.steps_out
     counts = [2**power for power in range(frames.bit_length()) if 2**power <= frames]
     bundle.predictor.eval()
+    predictor = keeping(bundle.predictor, getattr(held_out.dataset, "mask", {}))
     forecasts = {
-        count: adjusted(Forecast(bundle.predictor, [1.0], step=1 / count), held_out.adjustment, bundle.meta)
+        count: adjusted(Forecast(predictor, [1.0], step=1 / count), held_out.adjustment, bundle.meta)
         for count in counts
     }
     sums, samples, last = dict.fromkeys(counts, 0.0), 0, 1.0

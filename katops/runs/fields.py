@@ -1,6 +1,6 @@
 """Runs of the task ``operator``: training, evaluation and prediction on files of fields."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from katops.evaluation import evaluate as measure
 from katops.fields import FieldMeta
 from katops.models.baselines import MeanField, Persistence
 from katops.predictors.adjusted import adjusted
+from katops.predictors.keeping import keeping
 from katops.predictors.rollout import Rollout, check_channels, rollout_window
 from katops.progress import bar
 from katops.report import print_metrics, semigroup_sentence, write_report
@@ -67,7 +68,7 @@ def train_fields(run: RunConfig, *, resume: bool, overwrite: bool, console: Cons
         remove_run(run.directory)
     run.directory.mkdir(parents=True, exist_ok=True)
     bundle = train_model(run, data, training, fit, resume=resume, console=console, progress=progress)
-    if isinstance(data.dataset.window, Pairs) and data.validation is not None:
+    if any(isinstance(part.dataset.window, Pairs) for part in data.parts or (data,)):
         bundle.header["training"]["steps"] = compare_steps(bundle, data, run.train.batch_size)
     evaluations = {test.name: _evaluate_set(bundle, test, run, console, progress) for test in data.tests}
     for test in rollouts:
@@ -105,7 +106,7 @@ def evaluate_fields(
     """Measure on a file with known answers; see :func:`katops.api.evaluate`."""
     window = partial(comparison_window, request) if request.given else None
     found = open_for_model(bundle, file, window=window, like=request.like)
-    dataset = found.dataset
+    dataset, bundle = found.dataset, _keeping(bundle, found.reading.get("mask", {}))
     windows, part = part_windows(found, split)
     warnings = _warnings(bundle, found)
     warn(console, warnings)
@@ -147,7 +148,7 @@ def predict_fields(
     """
     window = (lambda training, _: input_window(request, training)) if request.given else None
     found = open_for_model(bundle, file, outputs=False, window=window, like=request.like)
-    dataset = found.dataset
+    dataset, bundle = found.dataset, _keeping(bundle, found.reading.get("mask", {}))
     if output.exists() and (not overwrite or any(output.samefile(layout.path) for layout in dataset.layouts)):
         raise UserError(f"{str(output)!r} exists already; choose another name or --overwrite (never the input itself)")
     warn(console, _warnings(bundle, found))
@@ -183,6 +184,11 @@ def _predictor(bundle: Bundle, frames: int, request: Request | None = None) -> C
     if frames == bundle.meta.steps_out:
         return bundle.predictor
     return direct_forecast(bundle, frames)
+
+
+def _keeping(bundle: Bundle, mask: Mapping[str, str | None]) -> Bundle:
+    """The model for data whose masked channels stay what they are in rollouts."""
+    return replace(bundle, predictor=keeping(bundle.predictor, mask))
 
 
 def _warnings(bundle: Bundle, found: ModelData) -> list[str]:
@@ -248,6 +254,7 @@ def _trajectories(run: RunConfig, data: RunData) -> list[HeldOut]:
 
 
 def _compare_steps(bundle: Bundle, test: HeldOut, run: RunConfig, console: Console, progress: bool) -> Semigroup:
+    bundle = _keeping(bundle, getattr(test.dataset, "mask", {}))
     batches = batch_loader(test.dataset, test.windows, batch_size=run.train.batch_size, workers=run.data.workers)
     with bar(console, f"comparing steps on {test.name}", progress) as report:
         advance = _counting(len(test.windows), report)
@@ -256,6 +263,7 @@ def _compare_steps(bundle: Bundle, test: HeldOut, run: RunConfig, console: Conso
 
 
 def _evaluate_set(bundle: Bundle, test: HeldOut, run: RunConfig, console: Console, progress: bool) -> Evaluation:
+    bundle = _keeping(bundle, getattr(test.dataset, "mask", {}))
     batches = batch_loader(test.dataset, test.windows, batch_size=run.train.batch_size, workers=run.data.workers)
     frames = test.dataset.meta.steps_out
     one_call = frames == bundle.meta.steps_out or test.direct

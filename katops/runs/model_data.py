@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,10 @@ def _of_calls(reading: Mapping[str, Any], meta: FieldMeta) -> Window:
     """The frames that calls of the model were apart in its training, for rollouts."""
     pairs = reading.get("pairs")
     if pairs is not None:
-        return Window(every=pairs["every"] if pairs["frames"] is None else Pairs(tuple(pairs["frames"])).every)
+        every = pairs["every"] if pairs["frames"] is None else Pairs(tuple(pairs["frames"])).every
+        # As for the report of the training, see direct_window.
+        leads = [lead for lead in pairs["leads"] or () if lead]
+        return Window(every=gcd(*leads) if leads else every)
     return Window(**reading["window"]) if "window" in reading else Window(meta.steps_in, meta.steps_out)
 
 

@@ -1,5 +1,6 @@
 """Where the weights of a training come from: fine-tuning a trained or a published model."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,13 @@ from torch import Tensor, nn
 
 from katops.bundle import WithoutHeader, load
 from katops.config import RunConfig
-from katops.errors import UserError
+from katops.data.adjustment import Adjustment
+from katops.errors import DataWarning, UserError
 from katops.fields import FieldMeta
 from katops.models.scot import ScOT, from_published
 from katops.models.scot_channels import adapt
 from katops.predictors import FieldPredictor
+from katops.predictors.training_sets import readings_of
 from katops.training.data import RunData
 
 # Of the published Poseidon models, with the normalisation that the published code has for all fluids.
@@ -33,6 +36,7 @@ class Initial:
         inputs, outputs: names of its channels, as the net has them.
         statistics: {channel: (mean, standard deviation)} that its channels were normalised with.
         time_scale: the lead time that it saw as 1.
+        adjustments: of the data sets that it was trained on, to these statistics and this time scale.
     """
 
     state: Mapping[str, Tensor]
@@ -40,6 +44,7 @@ class Initial:
     outputs: tuple[str, ...]
     statistics: Mapping[str, tuple[float, float]]
     time_scale: float
+    adjustments: tuple[Adjustment, ...] = ()
 
 
 def start_from(config: RunConfig, predictor: FieldPredictor, data: RunData) -> str | None:
@@ -47,7 +52,8 @@ def start_from(config: RunConfig, predictor: FieldPredictor, data: RunData) -> s
 
     Channels are matched by name. With ``data.normalizer: initial`` the statistics of known channels and the time scale
     are taken too, so that a model of the same channels begins as the very function that it was; what the configuration
-    states wins.
+    states wins. Where the model has learned from data sets of different levels or time scales, and the configuration
+    does not say which those of this run are, there is a warning.
 
     Raises:
         UserError: there is no such model, it is another architecture, or other channels where only scOT can change
@@ -94,8 +100,15 @@ def _open(source: str) -> Initial:
     if not isinstance(bundle.predictor, FieldPredictor):
         raise UserError(f"train.initial: {source} classifies images; name a model of fields")
     normalizer = bundle.predictor.normalizer
-    names = channel_names(bundle.meta)
-    return Initial(bundle.model.state_dict(), *map(tuple, names), normalizer.known(), float(normalizer.time_scale))
+    inputs, outputs = map(tuple, channel_names(bundle.meta))
+    return Initial(
+        bundle.model.state_dict(),
+        inputs,
+        outputs,
+        normalizer.known(),
+        float(normalizer.time_scale),
+        tuple(map(Adjustment.from_header, readings_of(bundle.header))),
+    )
 
 
 def _published(source: str) -> Initial:
@@ -119,6 +132,30 @@ def _take_statistics(predictor: FieldPredictor, initial: Initial, data: RunData,
     normalizer.state({n: v for n, v in initial.statistics.items() if n in ours and n not in data.stated.statistics})
     if data.stated.time_scale is None:
         normalizer.time_scale.fill_(initial.time_scale)
+    _warn_of_levels(initial, ours - set(data.stated.statistics), data.stated.time_scale is None, source)
+
+
+def _warn_of_levels(initial: Initial, channels: set[str], scaled: bool, source: str) -> None:
+    """Say what has to be stated about data that are like one of the data sets that the model moved or stretched.
+
+    Args:
+        initial: the model.
+        channels: whose statistics were taken.
+        scaled: whether its time scale was taken.
+        source: its name.
+    """
+    moved = sorted({name for adjustment in initial.adjustments for name in adjustment.offset if name in channels})
+    missing = [f"data.statistics of {', '.join(moved)}"] if moved else []
+    if scaled and any(adjustment.time_factor != 1.0 for adjustment in initial.adjustments):
+        missing.append("data.time_scale")
+    if missing:
+        warnings.warn(
+            f"{source} has learned from data sets that were moved to one level and time scale, and the data of this "
+            f"run are taken for data at these; state {' and '.join(missing)} as they were stated for the data set that "
+            f"yours are like",
+            DataWarning,
+            stacklevel=2,
+        )
 
 
 def _load(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

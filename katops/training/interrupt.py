@@ -28,8 +28,11 @@ class Interrupt(lightning.Callback):
             return
 
         def notice(number: int, frame: FrameType | None) -> None:
-            self._pressed = True
-            before(number, frame)
+            try:
+                before(number, frame)
+            except KeyboardInterrupt:
+                self._pressed = True
+                raise
 
         signal.signal(signal.SIGINT, notice)
         try:

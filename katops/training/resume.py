@@ -1,5 +1,6 @@
 """What may differ between a run and its continuation."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ def check_same_run(config: BaseRunConfig, directory: Path) -> None:
         return
     before, now = _flat(load_config(path).model_dump()), _flat(config.model_dump())
     for key in sorted({*before, *now}):
-        free = any(key == prefix or key.startswith(prefix + ".") for prefix in FREE_ON_RESUME)
+        # An entry of a mixture has the keys of the section.
+        general = re.sub(r"^data\.mix\.\d+\.", "data.", key)
+        free = any(general == prefix or general.startswith(prefix + ".") for prefix in FREE_ON_RESUME)
         if not free and before.get(key) != now.get(key):
             raise UserError(
                 f"cannot resume {directory}: {key} was {before.get(key)!r} and is {now.get(key)!r} now; "
@@ -31,6 +34,8 @@ def check_same_run(config: BaseRunConfig, directory: Path) -> None:
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(values, list) and any(isinstance(value, dict) for value in values):
+        values = dict(enumerate(values))
     if not isinstance(values, dict):
         return {prefix: values}
     return {

@@ -1,6 +1,6 @@
 """What the data sets of a mixture state about themselves, made to agree."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from katops.config import DataConfig
@@ -35,12 +35,14 @@ def stated_by(config: DataConfig) -> Stated:
     is then normalised with what it states.
 
     Raises:
-        UserError: two entries state different standard deviations of a channel.
+        UserError: two entries state different standard deviations of a channel; values on the Dirichlet sides are to be
+            enforced of a channel that is moved.
     """
     statistics = {name: (mean, std) for name, (mean, std) in config.statistics.items()}
     scales = [scale for scale in (config.time_scale, *(entry.time_scale for entry in config.mix)) if scale is not None]
     time_scale = scales[0] if scales else None
     adjustments = tuple(_adjustment(entry, statistics, time_scale) for entry in config.mix)
+    _check_sides(config, adjustments)
     return Stated(statistics, time_scale, adjustments)
 
 
@@ -59,3 +61,14 @@ def _adjustment(entry: DataConfig, common: dict[str, tuple[float, float]], time_
     if entry.time_scale is None or entry.time_scale == time_scale:
         return Adjustment(offset)
     return Adjustment(offset, time_scale / entry.time_scale)
+
+
+def _check_sides(config: DataConfig, adjustments: Sequence[Adjustment]) -> None:
+    """Refuse values on the Dirichlet sides that would mean something else in each data set."""
+    for entry, adjustment in zip(config.mix, adjustments, strict=True):
+        for output, source in config.dirichlet_values.items():
+            if adjustment.offset.get(output, 0.0) != adjustment.offset.get(source, 0.0):
+                raise UserError(
+                    f"data.mix: {output!r} is {source!r} on the Dirichlet sides, but {entry.file} states a level of "
+                    f"its own for one of them, which moves it against the other; state one mean for all data sets"
+                )

@@ -23,7 +23,7 @@ class OperatorTask(lightning.LightningModule):
     """Learn an operator from pairs of fields.
 
     The validation metric is the mean over samples of the relative L2 error of one call in physical units, where nothing
-    is masked.
+    is masked; of a mixture at the levels that the model learns (:mod:`katops.data.adjustment`).
 
     With ``train.rollout`` a training window holds the targets of several calls, see
     :class:`katops.config.operators.RolloutTrainingConfig`.

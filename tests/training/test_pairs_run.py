@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -16,12 +18,23 @@ import katops
 from katops import cli
 from katops.bundle import Bundle
 from katops.config import parse_config
+from katops.config.operators import NOT_INHERITED
 from katops.data.adjustment import Adjustment
+from katops.data.normalize import Normalizer
 from katops.data.splits import split
 from katops.errors import UserError
+from katops.fields import Axis, Channel, FieldMeta
+from katops.metrics import relative_l2
+from katops.predictors import FieldPredictor
+from katops.predictors.keeping import keeping
+from katops.predictors.rollout import Rollout
+from katops.predictors.training_sets import reading_like
 from katops.runs.forecasts import Request, comparison_window
-from katops.runs.model_data import open_for_model
+from katops.runs.model_data import open_for_model, part_windows
 from katops.training.data import open_run_data
+from katops.training.initial import Initial, _take_statistics
+from katops.training.resume import check_same_run
+from katops.training.stated import Stated, stated_by
 
 FLUID = ["density", "velocity", "pressure"]
 SMALL = {"name": "scot", "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4, "patch_size": 2}
@@ -424,8 +437,9 @@ def test_another_file_is_read_like_the_training_file_that_has_its_channels(mixed
     assert flow.reading["file"] == files["flow"]
 
 
-def test_rollouts_of_an_evaluation_repeat_the_shortest_distance_of_the_frames_of_training(tuned, files):
-    pairs = {**tuned.bundle.header["data"]["pairs"], "frames": [0, 2, 4]}
+@pytest.mark.parametrize("stated", [{"frames": [0, 2, 4]}, {"leads": [2, 4]}])
+def test_rollouts_of_an_evaluation_repeat_the_shortest_distance_of_the_frames_of_training(tuned, files, stated):
+    pairs = {**tuned.bundle.header["data"]["pairs"], **stated}
     header = {**tuned.bundle.header, "data": {**tuned.bundle.header["data"], "pairs": pairs}}
     bundle = Bundle(tuned.bundle.predictor, header, tuned.bundle.mean_target)
     window = partial(comparison_window, Request(rollout=2))
@@ -452,3 +466,95 @@ def test_a_channel_of_a_mixture_has_one_stated_deviation(pretraining, tmp_path):
     values = {**pretraining, "output": str(tmp_path), "data": {**pretraining["data"], "mix": mix}}
     with pytest.raises(UserError, match="a channel of a mixture has one"):
         katops.train(values)
+
+
+def test_pairs_are_mixed_with_windows_of_two_frames(pretraining, files, tmp_path, monkeypatch):
+    monkeypatch.setattr("katops.runs.fields.write_report", lambda *arguments, **options: None)
+    flow, gas = pretraining["data"]["mix"]
+    for number, mix in enumerate([[flow, {**gas, "pairs": None}], [{**gas, "pairs": None}, flow]]):
+        values = {**pretraining, "output": str(tmp_path / str(number)), "report": {"examples": 1}}
+        values["data"] = {**pretraining["data"], "mix": mix}
+        values["train"] = {**pretraining["train"], "max_steps": 2}
+        result = katops.train(values)
+        steps = result.bundle.header["training"]["steps"]
+        assert [entry["step"] for entry in steps] == pytest.approx([0.25, 0.5, 1.0])
+        assert len(result.evaluations["gas.h5"].steps["model"]) == 1
+
+
+def test_the_saved_configuration_of_a_mixture_is_that_of_the_run_and_follows_its_section(mixed, pretraining):
+    saved = (mixed.directory / "config.yaml").read_text()
+    values = yaml.safe_load(saved)
+    assert parse_config(values).model_dump() == parse_config(pretraining).model_dump()
+    assert set(values["data"]["mix"][1]) == {"weight", "file", *NOT_INHERITED}
+    values["data"] |= {"workers": 2, "subsample": 2}
+    assert [(entry.workers, entry.subsample) for entry in parse_config(values).data.mix] == [(2, 2), (2, 2)]
+
+
+def test_a_resumed_mixture_may_have_other_workers_and_is_told_which_key_of_an_entry_differs(mixed, pretraining):
+    data = pretraining["data"]
+    check_same_run(parse_config({**pretraining, "data": {**data, "workers": 2, "memory": "file"}}), mixed.directory)
+    changed = [data["mix"][0], {**data["mix"][1], "weight": 2.0}]
+    with pytest.raises(UserError, match=r"data\.mix\.1\.weight was 0\.5 and is 2\.0 now"):
+        check_same_run(parse_config({**pretraining, "data": {**data, "mix": changed}}), mixed.directory)
+
+
+@pytest.mark.parametrize(
+    ("stated", "scale", "missing"),
+    [
+        ({}, None, "state data.statistics of pressure and data.time_scale as"),
+        ({"pressure": (4.0, 0.4)}, None, "state data.time_scale as"),
+        ({}, 2.0, "state data.statistics of pressure as"),
+        ({"pressure": (4.0, 0.4)}, 2.0, None),
+    ],
+)
+def test_statistics_of_a_model_that_moved_its_data_sets_are_taken_with_a_warning(stated, scale, missing):
+    channels = tuple(Channel(name) for name in FLUID)
+    meta = FieldMeta("gas", channels, channels, (Axis("x"), Axis("y")))
+    predictor = FieldPredictor(torch.nn.Identity(), Normalizer(meta), meta)
+    adjustments = (Adjustment(), Adjustment({"pressure": 3.0}, 0.5))
+    first = Initial({}, (), (), {"pressure": (1.0, 0.4)}, 7.0, adjustments)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        _take_statistics(predictor, first, SimpleNamespace(stated=Stated(stated, scale)), "runs/levels")
+    assert [missing in str(warning.message) for warning in told] == ([True] if missing else [])
+    assert float(predictor.normalizer.time_scale) == (7.0 if scale is None else 1.0)
+
+
+def test_values_on_dirichlet_sides_are_refused_for_a_channel_with_levels(pretraining):
+    data = pretraining["data"]
+    mix = [{**entry, "statistics": {"pressure": [place, 0.4]}} for place, entry in enumerate(data["mix"])]
+    config = parse_config({**pretraining, "data": {**data, "mix": mix, "dirichlet_values": {"pressure": 0.0}}}).data
+    with pytest.raises(UserError, match=r"'pressure' is 0\.0 on the Dirichlet sides, but .*gas\.h5 states a level"):
+        stated_by(config)
+    config = parse_config({**pretraining, "data": {**data, "mix": mix, "dirichlet_values": {"velocity": 0.0}}}).data
+    assert stated_by(config).adjustments[1] == Adjustment({"pressure": 1.0})
+
+
+def test_training_data_sets_of_one_name_are_told_apart_by_their_paths():
+    mix = [{"file": "a/gas.h5"}, {"file": "b/gas.h5", "offset": {"pressure": 3.0}}, {"file": "flow.h5"}]
+    header = {"data": {"mix": mix}}
+    assert reading_like(header, "b/gas.h5") is mix[1]
+    assert reading_like(header, "flow.h5") is mix[2]
+    with pytest.raises(UserError, match=r"several .* are named 'gas\.h5'; give the whole path: a/gas\.h5, b/gas\.h5"):
+        reading_like(header, "gas.h5")
+    del mix[1]["offset"]
+    assert reading_like(header, "gas.h5") is mix[0]
+
+
+def test_rollouts_of_a_mixture_keep_the_channel_that_was_filled_in_and_is_not_learned(mixed, files):
+    window = partial(comparison_window, Request(rollout=4))
+    found = open_for_model(mixed.bundle, files["flow"], window=window)
+    sample = found.dataset.read(part_windows(found, "test")[0])
+    predictor = mixed.bundle.predictor
+    with torch.no_grad():
+        kept, drifting = (
+            Rollout(each, 4)(sample.x, sample.time)[:, :, :2]
+            for each in (keeping(predictor, {"pressure": None}), predictor)
+        )
+    expected = relative_l2(kept.flatten(1, 2), sample.y[:, :, :2].flatten(1, 2)).sort().values
+    assert not torch.allclose(kept, drifting, rtol=1e-4)
+    for evaluation in (
+        katops.evaluate(mixed.bundle, files["flow"], rollout=4),
+        mixed.evaluations["flow.h5, rollout of 4 frames"],
+    ):
+        np.testing.assert_allclose(np.sort(evaluation.errors["model"]["relative_l2"]), expected, rtol=1e-4)

@@ -1,0 +1,63 @@
+"""Ctrl-C during a training."""
+
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from katops.training.interrupt import Interrupt
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def next_batch(interrupt: Interrupt) -> None:
+    interrupt.on_train_batch_start(None, None, None, 0)
+
+
+def test_an_interrupt_that_was_swallowed_is_raised_before_the_next_batch() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupt = Interrupt()
+    with interrupt.listening():
+        next_batch(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            next_batch(interrupt)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_handler_that_does_not_end_the_program_does_not_end_the_training() -> None:
+    pressed = []
+    signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    interrupt = Interrupt()
+    with interrupt.listening():
+        signal.raise_signal(signal.SIGINT)
+        next_batch(interrupt)
+    assert pressed == [signal.SIGINT]
+
+
+@pytest.mark.parametrize("ignored", [signal.SIG_IGN, signal.SIG_DFL])
+def test_what_is_no_function_stays(ignored: signal.Handlers) -> None:
+    signal.signal(signal.SIGINT, ignored)
+    with Interrupt().listening():
+        assert signal.getsignal(signal.SIGINT) == ignored
+
+
+def test_other_threads_leave_the_handler_alone() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    found = []
+
+    def train() -> None:
+        with Interrupt().listening():
+            found.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+    assert found == [signal.default_int_handler]
