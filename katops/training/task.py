@@ -1,6 +1,7 @@
 """One training step and one validation step, as a LightningModule."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import lightning
@@ -11,9 +12,9 @@ from katops.config import TrainConfig
 from katops.fields import FieldSample
 from katops.metrics import relative_l2
 from katops.predictors import FieldPredictor
-from katops.predictors.rollout import following, unroll
+from katops.predictors.rollout import following
 from katops.training.callbacks import Monitor
-from katops.training.losses import Loss, both_without_masked
+from katops.training.losses import Loss, both_without_masked, without_masked
 from katops.training.optim import build_optimizer, build_schedule
 
 MONITOR = Monitor("validation_relative_l2", "min", "validation error {:.4g}")
@@ -72,24 +73,23 @@ class OperatorTask(lightning.LightningModule):
         if rollout.steps == 1:
             yield self.predictor(x, batch.time, batch.constants), batch.y
             return
-        steps = self.predictor.meta.steps_out
         time = None if batch.time is None else batch.time / rollout.steps
-        targets = batch.y.split(steps, dim=1)
-        if rollout.pushforward:
-            first = self.predictor(x, time, batch.constants)
-            yield first, targets[0]
-            x = following(x, first.detach(), self.predictor.meta)
-            with torch.no_grad():
-                x = self._pushed_forward(x, time, batch.constants, rollout.steps - 2)
-            yield self.predictor(x, time, batch.constants), targets[-1]
-        else:
-            yield from zip(unroll(self.predictor, x, time, batch.constants, rollout.steps), targets, strict=True)
+        call = partial(self.predictor, time=time, constants=batch.constants)
+        first, *later = batch.y.split(self.predictor.meta.steps_out, dim=1)
+        y = call(x)
+        yield y, first
+        x = self._following(x, y.detach() if rollout.pushforward else y, first, batch.mask)
+        for target in later:
+            last = target is later[-1]
+            with torch.set_grad_enabled(last or not rollout.pushforward):
+                y = call(x)
+            if last or not rollout.pushforward:
+                yield y, target
+            x = self._following(x, y, target, batch.mask)
 
-    def _pushed_forward(self, x: Tensor, time: Tensor | None, constants: Tensor | None, calls: int) -> Tensor:
-        """The input after ``calls`` calls."""
-        for y in unroll(self.predictor, x, time, constants, calls):
-            x = following(x, y, self.predictor.meta)
-        return x
+    def _following(self, x: Tensor, y: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        """The input of the next call; what is not learned is not fed back, its target takes the place."""
+        return following(x, without_masked(y, target, mask), self.predictor.meta)
 
     def validation_step(self, batch: FieldSample, batch_index: int) -> None:
         """Relative L2 error in physical units."""

@@ -141,6 +141,32 @@ def test_pushforward_sends_the_gradient_through_the_first_and_the_last_call_one_
     assert len(made.predictor.model.leads) == 3
 
 
+@pytest.mark.parametrize("pushforward", [True, False])
+def test_what_is_masked_is_not_fed_back_in_training(pushforward):
+    meta = description(inputs=("u", "p"), outputs=("u", "p"))
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gain = nn.Parameter(torch.ones(()))
+
+        def forward(self, x, time=None):
+            return self.gain * x + torch.tensor([0.0, 1e6]).view(2, 1)
+
+    model = FieldPredictor(Both(), Normalizer(meta), meta)
+    config = TrainConfig.model_validate({"rollout": {"steps": 3, "pushforward": pushforward}})
+    made = OperatorTask(model, MetricLoss(relative_l2, model.normalizer), config, (10, 5), "")
+    made.log = lambda *arguments, **options: None
+    seen = []
+    model.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    x, y = torch.randn(2, 1, 2, 8), torch.randn(2, 3, 2, 8)
+    made.training_step(FieldSample(x, y, mask=torch.tensor([[False, True]]).expand(2, 2)), 0)
+    assert len(seen) == 3
+    for later, target in zip(seen[1:], y.unbind(1), strict=False):
+        assert torch.equal(later[:, 0, 1], target[:, 1])
+        torch.testing.assert_close(later[:, 0, 0], x[:, 0, 0])
+
+
 def test_noise_has_the_stated_fraction_of_the_deviation_of_its_channel():
     meta = description()
     made = task(meta, noise=0.1)
