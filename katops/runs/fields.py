@@ -242,15 +242,19 @@ def _trajectories(run: RunConfig, data: RunData) -> list[HeldOut]:
             f"report.semigroup needs a model that takes one frame and gives one; data.window has n_in {window.n_in} "
             f"and n_out {window.n_out}"
         )
-    frames = [min(int(layout.frames.min()) for layout in test.dataset.layouts) for test in data.tests]
-    every = [test.dataset.window.every for test in data.tests]
-    later = [(count - 1) // distance for count, distance in zip(frames, every, strict=True)]
-    if min(later) < 2:
+    windows = [_whole(test) for test in data.tests]
+    if min(window.n_out for window in windows) < 2:
         raise UserError("report.semigroup needs trajectories of at least 3 frames, so that there are two steps in them")
-    return [
-        test.in_windows(test.name, Window(n_out=count, every=distance, stride=WHOLE_TRAJECTORY))
-        for test, count, distance in zip(data.tests, later, every, strict=True)
-    ]
+    return [test.in_windows(test.name, window) for test, window in zip(data.tests, windows, strict=True)]
+
+
+def _whole(test: HeldOut) -> Window:
+    """A first frame and all later ones; of pairs, as far as lead times are learned."""
+    window = test.dataset.window
+    if test.direct:
+        return window
+    frames = min(int(layout.frames.min()) for layout in test.dataset.layouts)
+    return Window(n_out=(frames - 1) // window.every, every=window.every, stride=WHOLE_TRAJECTORY)
 
 
 def _compare_steps(bundle: Bundle, test: HeldOut, run: RunConfig, console: Console, progress: bool) -> Semigroup:
