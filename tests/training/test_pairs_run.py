@@ -42,6 +42,13 @@ MODEL = {**SMALL, "learn_residual": True, "scale_by_time": True}
 POINTS, FRAMES, STEP = 8, 5, 0.25
 
 
+def trained(values, **options):
+    """A run whose report nobody reads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("katops.runs.fields.write_report", lambda *arguments, **options: None)
+        return katops.train(values, **options)
+
+
 def travelling(samples, seed, speed):
     """(sample, time, x, y): waves that run along x."""
     rng = np.random.default_rng(seed)
@@ -127,7 +134,7 @@ def mixed(pretraining):
 
 @pytest.fixture(scope="module")
 def tuned(fine_tuning):
-    return katops.train(fine_tuning)
+    return trained(fine_tuning)
 
 
 def test_a_mixture_is_trained_evaluated_and_reported_and_each_file_is_read_in_its_own_way(
@@ -163,8 +170,7 @@ def test_a_mixture_is_trained_evaluated_and_reported_and_each_file_is_read_in_it
         np.testing.assert_allclose(file["time"], [0.3, 0.7])
 
 
-def test_a_resumed_mixture_ends_with_the_weights_of_an_uninterrupted_one(mixed, pretraining, tmp_path, monkeypatch):
-    monkeypatch.setattr("katops.runs.fields.write_report", lambda *arguments, **options: None)
+def test_a_resumed_mixture_ends_with_the_weights_of_an_uninterrupted_one(mixed, pretraining, tmp_path):
     whole = mixed.bundle
     parts = {**pretraining, "output": str(tmp_path / "parts"), "report": {"examples": 1}}
     first = tmp_path / "interrupted.py"
@@ -184,7 +190,7 @@ def test_a_resumed_mixture_ends_with_the_weights_of_an_uninterrupted_one(mixed, 
     config.write_text(yaml.safe_dump(parts))
     subprocess.run([sys.executable, first, config], check=False, capture_output=True)
     assert not (tmp_path / "parts" / "model.safetensors").exists()
-    resumed = katops.train(parts, resume=True).bundle
+    resumed = trained(parts, resume=True).bundle
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 
@@ -197,7 +203,7 @@ def test_fine_tuning_begins_as_the_very_function_that_the_initial_model_is(tuned
         "data": {**fine_tuning["data"], "normalizer": "initial"},
         "train": {**fine_tuning["train"], "initial": fine_tuning["output"], "learning_rate": 1e-12, "weight_decay": 0},
     }
-    result = katops.train(second)
+    result = trained(second)
     assert "all" in result.bundle.header["training"]["initial"]
     x = torch.from_numpy(travelling(2, 5, 0.5)[:, :1, None])
     time = torch.tensor([0.4, 0.9])
@@ -213,7 +219,7 @@ def test_fine_tuning_takes_the_channels_that_it_has_by_name_and_reports_the_othe
         "data": {**fine_tuning["data"], "normalizer": "initial"},
         "train": {**fine_tuning["train"], "initial": str(mixed.directory)},
     }
-    result = katops.train(other)
+    result = trained(other)
     said = result.bundle.header["training"]["initial"]
     assert "input velocity" in said
     assert "patch_recovery.projection.weight" in said
@@ -231,7 +237,7 @@ def test_parts_of_the_model_have_learning_rates_of_their_own(tuned, fine_tuning,
         "train": {**fine_tuning["train"], "initial": fine_tuning["output"], "rates": {"rest": 0.0, "norms": 0.0}},
     }
     before = tuned.bundle.model
-    after = katops.train(frozen).bundle.model
+    after = trained(frozen).bundle.model
     roles = before.parameter_roles()
     old, new = dict(before.named_parameters()), dict(after.named_parameters())
     changed = {name for name in old if not torch.equal(old[name], new[name])}
@@ -312,7 +318,7 @@ def test_mistakes_that_need_the_files_are_told_in_a_sentence(fine_tuning, change
         **{s: k if s == "model" else {**fine_tuning[s], **k} for s, k in changes.items()},
     }
     with pytest.raises(UserError, match=words):
-        katops.train(values)
+        trained(values)
 
 
 @pytest.fixture(scope="module")
@@ -323,7 +329,7 @@ def levels(pretraining, files, folder):
         {**pretraining["data"]["mix"][0], "statistics": {"pressure": [9.0, 0.4], "velocity": [0.0, 0.5]}},
         {"file": write(folder / "high.h5", **high(files["gas"])), "statistics": {"pressure": [4.0, 0.4]}},
     ]
-    return katops.train(
+    return trained(
         {
             **pretraining,
             "output": str(folder / "levels"),
@@ -415,7 +421,7 @@ def test_a_data_set_of_twice_the_time_scale_is_the_same_to_the_model_at_twice_th
     values = {**pretraining, "output": str(tmp_path / "run"), "report": {"examples": 1}}
     values["data"] = {**pretraining["data"], "mix": mix}
     values["train"] = {**pretraining["train"], "max_steps": 2}
-    result = katops.train(values)
+    result = trained(values)
     fast, stretched = (result.evaluations[name] for name in ("gas.h5", "slow.h5"))
     np.testing.assert_allclose(stretched.errors["model"]["relative_l2"], fast.errors["model"]["relative_l2"], rtol=1e-4)
     np.testing.assert_allclose(2 * fast.lead_times, stretched.lead_times)
@@ -465,17 +471,16 @@ def test_a_channel_of_a_mixture_has_one_stated_deviation(pretraining, tmp_path):
     ]
     values = {**pretraining, "output": str(tmp_path), "data": {**pretraining["data"], "mix": mix}}
     with pytest.raises(UserError, match="a channel of a mixture has one"):
-        katops.train(values)
+        trained(values)
 
 
-def test_pairs_are_mixed_with_windows_of_two_frames(pretraining, files, tmp_path, monkeypatch):
-    monkeypatch.setattr("katops.runs.fields.write_report", lambda *arguments, **options: None)
+def test_pairs_are_mixed_with_windows_of_two_frames(pretraining, files, tmp_path):
     flow, gas = pretraining["data"]["mix"]
     for number, mix in enumerate([[flow, {**gas, "pairs": None}], [{**gas, "pairs": None}, flow]]):
         values = {**pretraining, "output": str(tmp_path / str(number)), "report": {"examples": 1}}
         values["data"] = {**pretraining["data"], "mix": mix}
         values["train"] = {**pretraining["train"], "max_steps": 2}
-        result = katops.train(values)
+        result = trained(values)
         steps = result.bundle.header["training"]["steps"]
         assert [entry["step"] for entry in steps] == pytest.approx([0.25, 0.5, 1.0])
         assert len(result.evaluations["gas.h5"].steps["model"]) == 1
