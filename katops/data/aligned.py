@@ -172,7 +172,8 @@ class AlignedDataset(Dataset):
                 complete[:, :, position] = fields[:, :, stored.index(name)]
             else:
                 complete[:, :, position] = torch.as_tensor(self.fill[name]).to(self.dtype)
-            complete[:, :, position] -= self.adjustment.offset.get(name, 0.0)
+            if name in self.adjustment.offset:
+                complete[:, :, position] -= self.adjustment.offset[name]
         return complete
 
     def _masked(self, sample: FieldSample) -> Tensor | None:

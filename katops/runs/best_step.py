@@ -13,8 +13,8 @@ from katops.predictors.adjusted import adjusted
 from katops.predictors.forecast import Forecast
 from katops.predictors.keeping import keeping
 from katops.predictors.rollout import check_channels
-from katops.training.data import HeldOut, RunData
 from katops.training.losses import both_without_masked
+from katops.training.run_data import HeldOut, RunData
 
 
 def compare_steps(bundle: Bundle, data: RunData, batch_size: int) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from katops.fields import Channel
-from katops.training.data import HeldOut, RunData
+from katops.training.run_data import HeldOut, RunData
 
 
 def data_lines(data: RunData) -> list[str]:

@@ -42,9 +42,10 @@ from katops.runs.forecasts import (
 )
 from katops.runs.model_data import ModelData, learned_outputs, mesh_warning, open_for_model, part_windows
 from katops.runs.result import RunResult, model_card, model_name, warn
-from katops.training.data import HeldOut, RunData, open_run_data
+from katops.training.data import open_run_data
 from katops.training.directory import LOG_FILE, remove_run
 from katops.training.fit import check_run, rollout_data, train_model
+from katops.training.run_data import HeldOut, RunData
 
 EXAMPLES = 3
 

@@ -22,7 +22,8 @@ from katops.errors import UserError
 from katops.fields import Channel, FieldMeta
 from katops.predictors.training_sets import name_of, reading_like, readings_of, same_units
 from katops.runs.result import SPLITS
-from katops.training.data import FieldSource, direct_window, pairs_of, resampling
+from katops.training.data import pairs_of, resampling
+from katops.training.run_data import FieldSource, direct_window
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,16 @@ def open_for_model(
 
     Raises:
         UserError: the file lacks a channel, or its axes or boundary conditions are not those of the model; there is no
-            training data set of that name.
+            training data set of that name, or the file is another one of them.
     """
     readings = readings_of(bundle.header) if like is None else [reading_like(bundle.header, like)]
     layouts, reading, doubt = _described(bundle.meta, file, outputs, readings)
     meta = bundle.meta
     _check_boundary(bundle, file, layouts[0], reading)
-    own = reading.get("fingerprint") == fingerprint(layouts)
+    found = fingerprint(layouts)
+    own = reading.get("fingerprint") == found
+    if not own:
+        _check_like(file, [other for other in readings_of(bundle.header) if other.get("fingerprint") == found])
     exclude = reading.get("exclude", ()) if own else ()
     dataset = FieldDataset(
         layouts,
@@ -155,6 +159,12 @@ def _described(
     fewest = min(len(reading.get("fill", {})) for _, reading in fitting)
     best = [(layouts, reading) for layouts, reading in fitting if len(reading.get("fill", {})) == fewest]
     return *best[0], _doubt(file, [reading for _, reading in best])
+
+
+def _check_like(file: str | Path, trained_on: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to take a training file for one like another: its training samples would be measured, too."""
+    if trained_on:
+        raise UserError(f"{file} is {name_of(trained_on[0])}, one of the training files; leave --like out")
 
 
 def _doubt(file: str | Path, readings: Sequence[Mapping[str, Any]]) -> str | None:

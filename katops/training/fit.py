@@ -24,13 +24,14 @@ from katops.predictors import FieldPredictor
 from katops.predictors.dirichlet import dirichlet_sources
 from katops.predictors.rollout import check_channels, check_gap
 from katops.registry import MODELS
-from katops.training.data import FieldSource, RunData, statement
+from katops.training.data import statement
 from katops.training.directory import CONFIG_FILE
 from katops.training.initial import start_from
 from katops.training.loop import Course, check_device
 from katops.training.losses import build_loss
 from katops.training.optim import check_rates, check_schedule, steps_per_epoch, total_steps
 from katops.training.resume import check_same_run
+from katops.training.run_data import FieldSource, RunData
 from katops.training.task import MONITOR, OperatorTask
 
 

@@ -16,7 +16,7 @@ from katops.models.scot import ScOT, from_published
 from katops.models.scot_channels import adapt
 from katops.predictors import FieldPredictor
 from katops.predictors.training_sets import readings_of
-from katops.training.data import RunData
+from katops.training.run_data import RunData
 
 # Of the published Poseidon models, with the normalisation that the published code has for all fluids.
 PUBLISHED_STATISTICS = {

@@ -11,7 +11,7 @@ import lightning
 
 
 class Interrupt(lightning.Callback):
-    """Ends the training before its next batch where the KeyboardInterrupt of a Ctrl-C was swallowed on its way.
+    """Ends the training where the KeyboardInterrupt of a Ctrl-C was swallowed: before the next batch, or at the end.
 
     fsspec, by which Lightning looks for checkpoints, takes every exception for a file that is not there.
     """
@@ -39,6 +39,8 @@ class Interrupt(lightning.Callback):
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+        if self._pressed:
+            raise KeyboardInterrupt
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int

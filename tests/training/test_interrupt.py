@@ -1,5 +1,6 @@
 """Ctrl-C during a training."""
 
+import contextlib
 import signal
 import threading
 from collections.abc import Iterator
@@ -20,15 +21,30 @@ def next_batch(interrupt: Interrupt) -> None:
     interrupt.on_train_batch_start(None, None, None, 0)
 
 
-def test_an_interrupt_that_was_swallowed_is_raised_before_the_next_batch() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    interrupt = Interrupt()
+def press_in_vain() -> None:
+    """Ctrl-C, whose exception somebody takes for another one."""
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("nothing was raised")
+
+
+def train(interrupt: Interrupt, steps: list[str], *, batches_after: int) -> None:
     with interrupt.listening():
         next_batch(interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
+        press_in_vain()
+        for number in range(batches_after):
             next_batch(interrupt)
+            steps.append(f"batch {number}")
+        steps.append("end")
+
+
+@pytest.mark.parametrize(("batches_after", "steps"), [(2, []), (0, ["end"])])
+def test_an_interrupt_that_was_swallowed_is_raised_before_the_next_batch_or_at_the_end(batches_after, steps) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        train(Interrupt(), done, batches_after=batches_after)
+    assert done == steps
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

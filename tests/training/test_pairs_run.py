@@ -382,6 +382,8 @@ def test_a_file_that_fits_several_levels_is_read_like_the_first_with_a_warning_o
     named = open_for_model(levels.bundle, other, like="high.h5")
     assert (named.adjustment, named.doubt) == (Adjustment({"pressure": 3.0}), None)
     assert open_for_model(levels.bundle, files["gas"]).doubt is None
+    with pytest.raises(UserError, match=r"is gas\.h5, one of the training files; leave --like out"):
+        open_for_model(levels.bundle, files["gas"], like="high.h5")
     with pytest.raises(UserError, match=r"not trained on a data set 'hihg.h5'; did you mean 'high.h5'\?"):
         open_for_model(levels.bundle, other, like="hihg.h5")
 
