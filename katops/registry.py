@@ -21,8 +21,8 @@ class Record:
         factory: builds the thing; its signature is the list of allowed options.
         summary: one line for ``katops models`` and the documentation.
         paper: where it was published, empty if nowhere.
-        kind: of layers, the slot they fit: "activation", "norm", "channel mixer" or "space mixer"; of models, what they
-            work on: "operator" (fields) or "image".
+        kind: of layers, the slot they fit: "activation", "norm", "basis", "channel mixer" or "space mixer"; of models,
+            what they work on: "operator" (fields), "image" or "table".
     """
 
     name: str

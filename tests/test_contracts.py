@@ -22,6 +22,7 @@ from katops.registry import LAYERS, MODELS
 
 EXAMPLES = {
     "activation": lambda name: (create_layer(name, **({"channels": 8} if takes(name, "channels") else {})), tokens()),
+    "basis": lambda name: (create_layer(name, in_features=8), tokens()),
     "norm": lambda name: (create_layer(name, channels=4), torch.randn(2, 4, 5, 6)),
     "channel mixer": lambda name: (create_layer(name, in_features=8, out_features=3), tokens()),
     "space mixer": lambda name: (create_layer(name, in_channels=2, out_channels=3), torch.randn(2, 2, 9, 12)),
@@ -46,6 +47,7 @@ SMALL_MODEL = {
 LAYER_NAMES = LAYERS.names()
 MODEL_NAMES = MODELS.names()
 OPERATOR_NAMES = [record.name for record in MODELS if record.kind == "operator"]
+TABLE_NAMES = [record.name for record in MODELS if record.kind == "table"]
 IMAGE_NAMES = [record.name for record in MODELS if record.kind == "image"]
 EVERYTHING = [*(("layer", name) for name in LAYER_NAMES), *(("model", name) for name in MODEL_NAMES)]
 
@@ -101,6 +103,8 @@ def example(kind, name):
         return EXAMPLES[contract(name)](name)
     if name in IMAGE_NAMES:
         return build_model(name, **SMALL_IMAGE_MODEL), torch.randn(2, 3, 16, 16)
+    if name in TABLE_NAMES:
+        return build_model(name, in_features=8, out_features=3, hidden=[4], products=[1, 0], linear=True), tokens()
     accepted = allowed_options(MODELS[name].factory)
     options = {key: value for key, value in SMALL_MODEL.items() if key in accepted}
     return build_model(name, **options), torch.randn(2, 2, 9, 12)
@@ -108,8 +112,9 @@ def example(kind, name):
 
 def test_something_is_registered():
     assert LAYER_NAMES
-    assert sorted(OPERATOR_NAMES + IMAGE_NAMES) == MODEL_NAMES
+    assert sorted(OPERATOR_NAMES + IMAGE_NAMES + TABLE_NAMES) == MODEL_NAMES
     assert OPERATOR_NAMES
+    assert TABLE_NAMES
     assert IMAGE_NAMES
 
 
@@ -131,15 +136,15 @@ def test_every_layer_has_a_known_contract(name):
 def test_output_has_the_shape_of_the_contract(kind, name):
     module, x = example(kind, name)
     y = module(x)
-    expected = (
-        (x.shape[0], 3)
-        if name in IMAGE_NAMES
-        else {
-            "activation": x.shape,
-            "norm": x.shape,
-            "channel mixer": (*x.shape[:-1], 3),
-        }.get(contract(name) if kind == "layer" else "", (x.shape[0], 3, *x.shape[2:]))
-    )
+    if kind == "layer" and contract(name) == "basis":
+        expected = (*x.shape, module.size)
+    elif kind == "layer":
+        shapes = {"activation": x.shape, "norm": x.shape, "channel mixer": (*x.shape[:-1], 3)}
+        expected = shapes.get(contract(name), (x.shape[0], 3, *x.shape[2:]))
+    elif name in IMAGE_NAMES:
+        expected = (x.shape[0], 3)
+    else:
+        expected = (*x.shape[:-1], 3) if name in TABLE_NAMES else (x.shape[0], 3, *x.shape[2:])
     assert y.shape == expected
     assert y.isfinite().all()
 
@@ -239,14 +244,18 @@ def test_operator_model_owns_its_widths_and_boundary_and_takes_time(name):
 )
 def test_wrong_shape_is_told_by_naming_the_axes(kind, name):
     module, x = example(kind, name)
-    axes = "channel=3, height, width" if name in IMAGE_NAMES else "channel=2, x, y"
-    for wrong in (x[:, :1], x[0], x[..., None]):
-        with pytest.raises(UserError, match=rf"expected \(batch, {axes}\), got .*\("):
+    if name in TABLE_NAMES:
+        axes, wrongs = "..., input=8", (x[..., :1], x[..., None])
+    else:
+        axes = "batch, channel=3, height, width" if name in IMAGE_NAMES else "batch, channel=2, x, y"
+        wrongs = (x[:, :1], x[0], x[..., None])
+    for wrong in wrongs:
+        with pytest.raises(UserError, match=rf"expected \({axes}\), got .*\("):
             module(wrong)
 
 
-@pytest.mark.parametrize("name", IMAGE_NAMES)
-def test_image_model_has_a_recipe_that_builds_it_again(name):
+@pytest.mark.parametrize("name", [*IMAGE_NAMES, *TABLE_NAMES])
+def test_model_has_a_recipe_that_builds_it_again(name):
     module, x = example("model", name)
     recipe = json.loads(json.dumps(module.recipe))
     again = build_model(recipe["name"], **recipe["arguments"])
@@ -254,7 +263,7 @@ def test_image_model_has_a_recipe_that_builds_it_again(name):
     torch.testing.assert_close(again(x), module(x), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", [name for name in IMAGE_NAMES if name not in REPEATED])
+@pytest.mark.parametrize("name", [*(name for name in IMAGE_NAMES if name not in REPEATED), *TABLE_NAMES])
 @pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
 def test_onnx_export_agrees_with_torch_for_another_batch_size(name, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")

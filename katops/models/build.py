@@ -1,6 +1,6 @@
 """From a name and options to a module: the edge at which strings stop.
 
-A model is registered once, with timm and with :data:`katops.registry.MODELS`, by :func:`register_operator`. Whoever
+A model is registered once, with timm and with :data:`katops.registry.MODELS`, by :func:`register_net`. Whoever
 builds it, by ``timm.create_model`` or by :func:`build_model`, gets the same checks and a model with a ``recipe``.
 """
 
@@ -21,14 +21,15 @@ from katops.models.options import allowed_options, plain_options, resolve_option
 from katops.registry import LAYERS, MODELS
 
 
-def register_operator(
+def register_net(
     *,
     summary: str,
     paper: str = "",
+    kind: str = "operator",
     hub_id: str = "",
     load: Callable[[nn.Module, str | Path, str | Path | None], None] | None = None,
 ) -> Callable[[Callable], Callable]:
-    """Decorator for the entry function of an operator model, ``def mgno_tiny(**options) -> MgNO``.
+    """Decorator for the entry function of a model of fields or tables, ``def mgno_tiny(**options) -> MgNO``.
 
     The function is registered under its name with timm and with katops. Its return annotation names the class whose
     signature lists the allowed options; the function itself only adds the numbers that belong to its size. The built
@@ -38,6 +39,7 @@ def register_operator(
     Args:
         summary: one line for ``katops models``.
         paper: where the architecture was published.
+        kind: what it works on, "operator" (fields) or "table".
         hub_id: repository on the Hugging Face hub with the weights that ``pretrained=True`` loads.
         load: puts weights into a model, called with the model, a folder, a file or a hub id, and where downloads are
             kept; by default timm's, which takes files.
@@ -75,7 +77,7 @@ def register_operator(
             return model
 
         build.__signature__ = inspect.signature(model_class)
-        MODELS.register(name, summary=summary, paper=paper, kind="operator")(build)
+        MODELS.register(name, summary=summary, paper=paper, kind=kind)(build)
         return register_model(build)
 
     return decorate
@@ -103,6 +105,8 @@ def build_model(
         UserError: the name or an option is unknown, an option has a wrong type or value, or contradicts ``meta``.
     """
     factory = MODELS[name].factory
+    if meta is not None and MODELS[name].kind == "table":
+        raise UserError(f"model {name!r} works on tables, not on the fields of {meta.name!r}; choose one for fields")
     if meta is not None:
         options = {**options, **_options_from_meta(meta, options, allowed_options(factory), name)}
     if space is not None and "grid" in allowed_options(factory):

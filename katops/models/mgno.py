@@ -23,7 +23,7 @@ from katops.layers.grid_bias import GridBias
 from katops.layers.multigrid import MultigridCycle
 from katops.layers.normalisation import GroupNorm
 from katops.layers.spatial import channels_last, check_field, number_of_axes
-from katops.models.build import register_operator
+from katops.models.build import register_net
 from katops.models.mgno_published import load_published
 
 PAPER = "arXiv:2310.19809"
@@ -182,49 +182,49 @@ def _on_channels(mixer: nn.Module, u: Tensor) -> Tensor:
     return mixer(u.movedim(1, -1)).movedim(-1, 1)
 
 
-@register_operator(summary="multigrid neural operator, all sizes given as options", paper=PAPER)
+@register_net(summary="multigrid neural operator, all sizes given as options", paper=PAPER)
 def mgno(**options: Any) -> MgNO:
     """MgNO with the defaults of the class."""
     return MgNO(**options)
 
 
-@register_operator(summary="multigrid neural operator, 4 layers of width 24", paper=PAPER)
+@register_net(summary="multigrid neural operator, 4 layers of width 24", paper=PAPER)
 def mgno_tiny(**options: Any) -> MgNO:
     """For a laptop: trains on thousands of 64 x 64 fields in minutes on a CPU."""
     return MgNO(**{"hidden_channels": 24, "n_layers": 4, **options})
 
 
-@register_operator(summary="multigrid neural operator, 5 layers of width 32", paper=PAPER)
+@register_net(summary="multigrid neural operator, 5 layers of width 32", paper=PAPER)
 def mgno_small(**options: Any) -> MgNO:
     """0.93 M parameters on five grids."""
     return MgNO(**{"hidden_channels": 32, "n_layers": 5, **options})
 
 
-@register_operator(summary="multigrid neural operator, 6 layers of width 64", paper=PAPER)
+@register_net(summary="multigrid neural operator, 6 layers of width 64", paper=PAPER)
 def mgno_base(**options: Any) -> MgNO:
     """For a GPU, and grids of 128 points per axis and more."""
     return MgNO(**{"hidden_channels": 64, "n_layers": 6, **options})
 
 
-@register_operator(summary="MgNO of the paper's Darcy flow with the smooth coefficient, 211 x 211", paper=PAPER)
+@register_net(summary="MgNO of the paper's Darcy flow with the smooth coefficient, 211 x 211", paper=PAPER)
 def mgno_darcy_smooth(**options: Any) -> MgNO:
     """Five layers of width 24 on six grids."""
     return MgNO(**{"hidden_channels": 24, "n_layers": 5, **_levels(options, 6), **options})
 
 
-@register_operator(summary="MgNO of the paper's Darcy flow with the rough coefficient, 256 x 256", paper=PAPER)
+@register_net(summary="MgNO of the paper's Darcy flow with the rough coefficient, 256 x 256", paper=PAPER)
 def mgno_darcy_rough(**options: Any) -> MgNO:
     """Four layers of width 24 on six grids."""
     return MgNO(**{"hidden_channels": 24, "n_layers": 4, **_levels(options, 6), **options})
 
 
-@register_operator(summary="MgNO of the paper's Darcy flow with the multiscale coefficient, 256 x 256", paper=PAPER)
+@register_net(summary="MgNO of the paper's Darcy flow with the multiscale coefficient, 256 x 256", paper=PAPER)
 def mgno_darcy_multiscale(**options: Any) -> MgNO:
     """Four layers of width 24 on six grids."""
     return MgNO(**{"hidden_channels": 24, "n_layers": 4, **_levels(options, 6), **options})
 
 
-@register_operator(summary="MgNO of the paper's Navier-Stokes flow, viscosity 1e-5, 64 x 64, one step", paper=PAPER)
+@register_net(summary="MgNO of the paper's Navier-Stokes flow, viscosity 1e-5, 64 x 64, one step", paper=PAPER)
 def mgno_navier_stokes(**options: Any) -> MgNO:
     """Five layers of width 32 on five grids with two steps on the two coarsest, biases, norms on the levels, no
     pointwise term, and an output that is added to the input where they have the same channels; give
@@ -239,9 +239,7 @@ def mgno_navier_stokes(**options: Any) -> MgNO:
     return MgNO(**{**sizes, "pointwise": False, "add_input": same_channels, **cycle, **options})
 
 
-@register_operator(
-    summary="MgNO of the paper's Helmholtz problem, 101 x 101, channels grow with the level", paper=PAPER
-)
+@register_net(summary="MgNO of the paper's Helmholtz problem, 101 x 101, channels grow with the level", paper=PAPER)
 def mgno_helmholtz(**options: Any) -> MgNO:
     """Four layers of width 20, 40, ..., 100 on five grids, each followed by a norm, and a cycle as the last map.
 
@@ -253,7 +251,7 @@ def mgno_helmholtz(**options: Any) -> MgNO:
     return MgNO(**{**sizes, **maps, **cycle, **options})
 
 
-@register_operator(summary="MgNO of the paper's pipe flow, 129 x 129 mesh points, coordinates in", paper=PAPER)
+@register_net(summary="MgNO of the paper's pipe flow, 129 x 129 mesh points, coordinates in", paper=PAPER)
 def mgno_pipe(**options: Any) -> MgNO:
     """Five layers of width 24 on six grids with a post-smoothing step on the last but one."""
     cycle = _schedule(options, (*((1, 0),) * 4, (1, 1), (2, 0)))

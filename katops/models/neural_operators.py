@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from katops.errors import UserError
 from katops.fields import STENCIL_BOUNDARIES, Boundary, normalise_boundary
 from katops.layers.spatial import check_field, number_of_axes
-from katops.models.build import register_operator
+from katops.models.build import register_net
 from katops.models.padding import crop, extend, margins
 
 FNO_PAPER = "arXiv:2010.08895"
@@ -227,19 +227,19 @@ class UNO(NeuralOperator):
             )
 
 
-@register_operator(summary="Fourier neural operator, from the neuraloperator package", paper=FNO_PAPER)
+@register_net(summary="Fourier neural operator, from the neuraloperator package", paper=FNO_PAPER)
 def fno(**options: Any) -> FNO:
     """FNO with the defaults of the class."""
     return FNO(**options)
 
 
-@register_operator(summary="FNO with Tucker-factorised weights, from the neuraloperator package", paper=TFNO_PAPER)
+@register_net(summary="FNO with Tucker-factorised weights, from the neuraloperator package", paper=TFNO_PAPER)
 def tfno(**options: Any) -> FNO:
     """FNO with rank 0.1."""
     return FNO(**{"rank": TFNO_RANK, **options})
 
 
-@register_operator(summary="U-shaped neural operator, from the neuraloperator package", paper=UNO_PAPER)
+@register_net(summary="U-shaped neural operator, from the neuraloperator package", paper=UNO_PAPER)
 def uno(**options: Any) -> UNO:
     """U-NO with the defaults of the class."""
     return UNO(**options)

@@ -21,6 +21,8 @@ SLOTS = {
     "mixer_norm_layer": "norm",
     "mlp_layer": "channel mixer",
     "space_mixer": "space mixer",
+    "basis_layer": "basis",
+    "base_act": "activation",
 }
 """The options that take a layer, and the kind of layer that fits."""
 

@@ -24,7 +24,7 @@ from katops.layers.patches import PatchEmbedding, PatchRecovery
 from katops.layers.spatial import check_field
 from katops.layers.spectral import spectral_resample
 from katops.layers.time_norm import EPSILON, TimeLayerNorm, TokenLayerNorm, TokenNorm, check_time
-from katops.models.build import build_model, register_operator
+from katops.models.build import build_model, register_net
 from katops.models.scot_initialisation import initialise
 from katops.models.scot_options import (
     INITIALISATIONS,
@@ -260,37 +260,37 @@ NEW = {"wrap": True}
 PUBLISHED = {"in_channels": 4, "out_channels": 4, "image_size": 128, "init": "published", "padded_keys": True}
 
 
-@register_operator(summary="scOT, all sizes given as options", paper=PAPER)
+@register_net(summary="scOT, all sizes given as options", paper=PAPER)
 def scot(**options: Any) -> ScOT:
     """ScOT with the defaults of the class."""
     return ScOT(**options)
 
 
-@register_operator(summary="scOT, width 48, 4 layers a stage, 21 M parameters, any grid", paper=PAPER)
+@register_net(summary="scOT, width 48, 4 layers a stage, 21 M parameters, any grid", paper=PAPER)
 def scot_tiny(**options: Any) -> ScOT:
     """A new model of the size of Poseidon-T, on the grid of the data."""
     return ScOT(**{**TINY, **NEW, **options})
 
 
-@register_operator(summary="scOT, width 48, 8 layers a stage, 40 M parameters, any grid", paper=PAPER)
+@register_net(summary="scOT, width 48, 8 layers a stage, 40 M parameters, any grid", paper=PAPER)
 def scot_small(**options: Any) -> ScOT:
     """A new model of the size of the paper's scOT, on the grid of the data."""
     return ScOT(**{**SMALL, **NEW, **options})
 
 
-@register_operator(summary="scOT, width 96, 8 layers a stage, 158 M parameters, any grid", paper=PAPER)
+@register_net(summary="scOT, width 96, 8 layers a stage, 158 M parameters, any grid", paper=PAPER)
 def scot_base(**options: Any) -> ScOT:
     """A new model of the size of Poseidon-B, on the grid of the data."""
     return ScOT(**{**BASE, **NEW, **options})
 
 
-@register_operator(summary="scOT, width 192, 8 layers a stage, 629 M parameters, any grid", paper=PAPER)
+@register_net(summary="scOT, width 192, 8 layers a stage, 629 M parameters, any grid", paper=PAPER)
 def scot_large(**options: Any) -> ScOT:
     """A new model of the size of Poseidon-L, on the grid of the data."""
     return ScOT(**{**LARGE, **NEW, **options})
 
 
-@register_operator(
+@register_net(
     summary="Poseidon-T, 128 x 128, weights for non-commercial use (CC-BY-NC-4.0)",
     paper=PAPER,
     hub_id=default_cfgs["poseidon_tiny"].default.hf_hub_id,
@@ -301,7 +301,7 @@ def poseidon_tiny(**options: Any) -> ScOT:
     return ScOT(**{**TINY, **PUBLISHED, **options})
 
 
-@register_operator(
+@register_net(
     summary="Poseidon-B, 128 x 128, weights for non-commercial use (CC-BY-NC-4.0)",
     paper=PAPER,
     hub_id=default_cfgs["poseidon_base"].default.hf_hub_id,
@@ -312,7 +312,7 @@ def poseidon_base(**options: Any) -> ScOT:
     return ScOT(**{**BASE, **PUBLISHED, **options})
 
 
-@register_operator(
+@register_net(
     summary="Poseidon-L, 128 x 128, weights for non-commercial use (CC-BY-NC-4.0)",
     paper=PAPER,
     hub_id=default_cfgs["poseidon_large"].default.hf_hub_id,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from katops.errors import UserError
 from katops.fields import STENCIL_BOUNDARIES, Boundary, normalise_boundary
 from katops.layers.spatial import check_field, number_of_axes
-from katops.models.build import register_operator
+from katops.models.build import register_net
 from katops.models.neural_operators import check_sizes
 from katops.models.padding import crop, extend, margins
 
@@ -71,7 +71,7 @@ class UNet(nn.Module):
         return crop(self.net(extend(x, extra, self.boundary)), space)
 
 
-@register_operator(summary="U-Net on five grids, from the MONAI package", paper=PAPER)
+@register_net(summary="U-Net on five grids, from the MONAI package", paper=PAPER)
 def unet(**options: Any) -> UNet:
     """U-Net with the defaults of the class."""
     return UNet(**options)

@@ -13,8 +13,13 @@ def trains_on_the_cpu(*tensors: Tensor) -> bool:
 
     Compilers, traces, torch.func, forward mode and tensor subclasses see the definition.
     """
+    return torch.is_grad_enabled() and runs_on_the_cpu(*tensors)
+
+
+def runs_on_the_cpu(*tensors: Tensor) -> bool:
+    """The same, whether or not a gradient is asked for."""
     first = tensors[0]
-    if not torch.is_grad_enabled() or first.dtype not in (torch.float32, torch.float64):
+    if first.dtype not in (torch.float32, torch.float64):
         return False
     if any(tensor.device.type != "cpu" or tensor.dtype != first.dtype for tensor in tensors):
         return False
