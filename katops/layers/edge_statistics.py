@@ -33,7 +33,8 @@ def edge_statistics(features: Tensor, weights: Tensor) -> EdgeStatistics:
         weights: (sub_nodes, inputs, functions).
     """
     mean = features.mean(0)
-    centred = features - mean
-    covariance = torch.einsum("nif,nig->ifg", centred, centred) / len(features)
-    variance = torch.einsum("sif,ifg,sig->si", weights, covariance, weights)
+    centred = (features - mean).transpose(0, 1)
+    covariance = centred.transpose(1, 2) @ centred / len(features)
+    per_input = weights.transpose(0, 1)
+    variance = ((per_input @ covariance) * per_input).sum(-1).T
     return EdgeStatistics((weights * mean).sum(-1), variance.clamp_min(0))

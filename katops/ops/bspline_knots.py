@@ -69,7 +69,9 @@ def _inner_of_column(column: Tensor, intervals: int, uniform_share: float) -> Te
     inner = torch.lerp(low, high, steps)
     if len(values) >= 2 * intervals:
         places = (steps * len(values)).floor().long().clamp_max(len(values) - 1)
-        inner = uniform_share * inner + (1 - uniform_share) * values[places]
+        mixed = uniform_share * inner + (1 - uniform_share) * values[places]
+        # The ends without rounding: the largest sample lies within the range.
+        inner = torch.cat([inner[:1], mixed[1:-1], inner[-1:]])
     return _widened(inner)
 
 

@@ -3,7 +3,8 @@
 Between two knots only degree + 1 functions are not zero, each a polynomial in u = x - origin. Their coefficients are
 tabled first, by the recursion over the degree on polynomials instead of numbers; what lies beyond the range of the grid
 is a piece like the others (a tangent, a constant or nothing), so that the loop over the data has no cases: find the
-piece, evaluate. The degree is a constant of the machine code, which is kept on the disk.
+piece, evaluate. ``powers`` is the tuple (0, ..., degree), so that the degree is part of its type and a constant of the
+machine code, which is kept on the disk.
 
 A piece is ``table[input, piece]`` of shape (power, function), with its origin and the number of its first function,
 which is negative, or leaves too few functions behind it, where the piece lies over the ghost knots.
@@ -14,7 +15,15 @@ from numba import njit
 
 LINEAR, CLAMP, ZERO = 0, 1, 2
 
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+_OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+
+
+def _cached(function):
+    """An entry point, whose machine code is kept on the disk where there is a place for it."""
+    try:
+        return njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # no folder that can be written to
+        return njit(**_OPTIONS)(function)
 
 
 @njit(**_OPTIONS)
@@ -28,128 +37,133 @@ def _knot(knots, i, j):
     return knots[i, j]
 
 
-def make_loops(degree):
-    """The two loops for one degree: ``values(x, knots, mode, out)`` and ``gradient(x, incoming, knots, mode, out)``.
-
-    x is (rows, inputs), knots (inputs, ...), ``out`` of values (rows, inputs, functions) and full of zeros, ``out`` of
-    the gradient (rows, inputs), ``incoming`` (rows, inputs, functions).
-    """
-
-    @njit(**_OPTIONS)
-    def fill_piece(knots, i, span, piece):
-        """Coefficients, in powers of x - t_span, of the functions span - degree, ..., span."""
-        piece[:] = 0
-        piece[0, degree] = 1
-        start = _knot(knots, i, span)
-        for p in range(1, degree + 1):
-            for j in range(degree - p, degree + 1):
-                m = span - degree + j
-                low, high = _knot(knots, i, m), _knot(knots, i, m + p + 1)
-                rise = 1 / (_knot(knots, i, m + p) - low)
-                fall = 1 / (high - _knot(knots, i, m + 1))
-                for r in range(p, -1, -1):
-                    # The function j is overwritten from the highest power down, j + 1 is still of one degree less.
-                    own = piece[r, j] * (start - low) * rise
+@njit(**_OPTIONS)
+def _fill_piece(knots, i, span, powers, piece):
+    """Coefficients, in powers of x - t_span, of the functions span - degree, ..., span."""
+    degree = len(powers) - 1
+    piece[:] = 0
+    piece[0, degree] = 1
+    start = _knot(knots, i, span)
+    for p in range(1, degree + 1):
+        for j in range(degree - p, degree + 1):
+            m = span - degree + j
+            low, high = _knot(knots, i, m), _knot(knots, i, m + p + 1)
+            rise = 1 / (_knot(knots, i, m + p) - low)
+            fall = 1 / (high - _knot(knots, i, m + 1))
+            for r in range(p, -1, -1):
+                # The function j is overwritten from the highest power down, j + 1 is still of one degree less.
+                own = piece[r, j] * (start - low) * rise
+                if r > 0:
+                    own += piece[r - 1, j] * rise
+                if j < degree:
+                    own += piece[r, j + 1] * (high - start) * fall
                     if r > 0:
-                        own += piece[r - 1, j] * rise
-                    if j < degree:
-                        own += piece[r, j + 1] * (high - start) * fall
-                        if r > 0:
-                            own -= piece[r - 1, j + 1] * fall
-                    piece[r, j] = own
+                        own -= piece[r - 1, j + 1] * fall
+                piece[r, j] = own
 
-    @njit(**_OPTIONS)
-    def tabulate(knots, mode):
-        """(breaks, origins, firsts, table), as many pieces as breaks and one before them."""
-        inputs, last = knots.shape[0], knots.shape[1] - 1
-        begin, end = (0, last) if mode == ZERO else (degree, last - degree)
-        count = end - begin
-        breaks = knots[:, begin : end + 1].copy()
-        origins = np.zeros((inputs, count + 2), knots.dtype)
-        firsts = np.zeros(count + 2, np.int64)
-        table = np.zeros((inputs, count + 2, degree + 1, degree + 1), knots.dtype)
+
+@njit(**_OPTIONS)
+def _tabulate(knots, powers, mode):
+    """(breaks, origins, firsts, table), as many pieces as breaks and one before them."""
+    degree = len(powers) - 1
+    inputs, last = knots.shape[0], knots.shape[1] - 1
+    begin, end = (0, last) if mode == ZERO else (degree, last - degree)
+    count = end - begin
+    breaks = knots[:, begin : end + 1].copy()
+    origins = np.zeros((inputs, count + 2), knots.dtype)
+    firsts = np.zeros(count + 2, np.int64)
+    table = np.zeros((inputs, count + 2, degree + 1, degree + 1), knots.dtype)
+    for piece in range(count):
+        firsts[piece + 1] = begin + piece - degree
+    firsts[0], firsts[count + 1] = firsts[1], firsts[count]
+    for i in range(inputs):
         for piece in range(count):
-            firsts[piece + 1] = begin + piece - degree
-        firsts[0], firsts[count + 1] = firsts[1], firsts[count]
+            _fill_piece(knots, i, begin + piece, powers, table[i, piece + 1])
+            origins[i, piece + 1] = breaks[i, piece]
+        origins[i, 0], origins[i, count + 1] = breaks[i, 0], breaks[i, count]
+        if mode == ZERO:
+            continue
+        width = breaks[i, count] - breaks[i, count - 1]
+        for j in range(degree + 1):
+            table[i, 0, 0, j] = table[i, 1, 0, j]
+            value, slope = table[i, count, degree, j], degree * table[i, count, degree, j]
+            for r in range(degree - 1, -1, -1):
+                value = value * width + table[i, count, r, j]
+                if r > 0:
+                    slope = slope * width + r * table[i, count, r, j]
+            table[i, count + 1, 0, j] = value
+            if mode == LINEAR:
+                table[i, 0, 1, j] = table[i, 1, 1, j]
+                table[i, count + 1, 1, j] = slope
+    return breaks, origins, firsts, table
+
+
+@njit(**_OPTIONS)
+def _find(breaks, i, value, mode):
+    """The piece of a value: how many breaks are not above it. The end of a range belongs to the piece before."""
+    last = breaks.shape[1] - 1
+    piece = 0
+    for j in range(last):
+        piece += value >= breaks[i, j]
+    return piece + (value > breaks[i, last] or (mode == ZERO and value == breaks[i, last]))
+
+
+@njit(**_OPTIONS)
+def _value_of(polynomials, powers, u, j):
+    degree = len(powers) - 1
+    total = polynomials[degree, j]
+    for r in range(degree - 1, -1, -1):
+        total = total * u + polynomials[r, j]
+    return total
+
+
+@njit(**_OPTIONS)
+def _slope_of(polynomials, powers, u, j):
+    degree = len(powers) - 1
+    total = degree * polynomials[degree, j]
+    for r in range(degree - 1, 0, -1):
+        total = total * u + r * polynomials[r, j]
+    return total
+
+
+@_cached
+def values(x, knots, powers, mode, out):
+    """B_m(x_ni) into ``out`` (rows, inputs, functions), which is full of zeros; x is (rows, inputs)."""
+    degree = len(powers) - 1
+    breaks, origins, firsts, table = _tabulate(knots, powers, mode)
+    rows, inputs, functions = out.shape
+    for n in range(rows):
         for i in range(inputs):
-            for piece in range(count):
-                fill_piece(knots, i, begin + piece, table[i, piece + 1])
-                origins[i, piece + 1] = breaks[i, piece]
-            origins[i, 0], origins[i, count + 1] = breaks[i, 0], breaks[i, count]
-            if mode == ZERO:
+            value = x[n, i]
+            if value != value:
+                out[n, i, :] = value
                 continue
-            width = breaks[i, count] - breaks[i, count - 1]
-            for j in range(degree + 1):
-                table[i, 0, 0, j] = table[i, 1, 0, j]
-                value, slope = table[i, count, degree, j], degree * table[i, count, degree, j]
-                for r in range(degree - 1, -1, -1):
-                    value = value * width + table[i, count, r, j]
-                    if r > 0:
-                        slope = slope * width + r * table[i, count, r, j]
-                table[i, count + 1, 0, j] = value
-                if mode == LINEAR:
-                    table[i, 0, 1, j] = table[i, 1, 1, j]
-                    table[i, count + 1, 1, j] = slope
-        return breaks, origins, firsts, table
+            piece = _find(breaks, i, value, mode)
+            u, first, polynomials = value - origins[i, piece], firsts[piece], table[i, piece]
+            if 0 <= first < functions - degree:
+                for j in range(degree + 1):
+                    out[n, i, first + j] = _value_of(polynomials, powers, u, j)
+            else:
+                for j in range(max(0, -first), min(degree + 1, functions - first)):
+                    out[n, i, first + j] = _value_of(polynomials, powers, u, j)
 
-    @njit(**_OPTIONS)
-    def find(breaks, i, value):
-        """The piece of a value: how many breaks are not above it, the last of which belongs to the piece before."""
-        last = breaks.shape[1] - 1
-        piece = 0
-        for j in range(last):
-            piece += value >= breaks[i, j]
-        return piece + (value > breaks[i, last])
 
-    @njit(**_OPTIONS)
-    def value_of(polynomials, u, j):
-        total = polynomials[degree, j]
-        for r in range(degree - 1, -1, -1):
-            total = total * u + polynomials[r, j]
-        return total
-
-    @njit(**_OPTIONS)
-    def slope_of(polynomials, u, j):
-        total = degree * polynomials[degree, j]
-        for r in range(degree - 1, 0, -1):
-            total = total * u + r * polynomials[r, j]
-        return total
-
-    @njit(**_OPTIONS)
-    def values(x, knots, mode, out):
-        breaks, origins, firsts, table = tabulate(knots, mode)
-        rows, inputs, functions = out.shape
-        for n in range(rows):
-            for i in range(inputs):
-                value = x[n, i]
-                if value != value:
-                    out[n, i, :] = value
-                    continue
-                piece = find(breaks, i, value)
-                u, first, polynomials = value - origins[i, piece], firsts[piece], table[i, piece]
-                if 0 <= first < functions - degree:
-                    for j in range(degree + 1):
-                        out[n, i, first + j] = value_of(polynomials, u, j)
-                else:
-                    for j in range(max(0, -first), min(degree + 1, functions - first)):
-                        out[n, i, first + j] = value_of(polynomials, u, j)
-
-    @njit(**_OPTIONS)
-    def gradient(x, incoming, knots, mode, out):
-        breaks, origins, firsts, table = tabulate(knots, mode)
-        rows, inputs, functions = incoming.shape
-        for n in range(rows):
-            for i in range(inputs):
-                value = x[n, i]
-                piece = find(breaks, i, value)
-                u, first, polynomials = value - origins[i, piece], firsts[piece], table[i, piece]
-                sum_of_slopes = u - u
-                if 0 <= first < functions - degree:
-                    for j in range(degree + 1):
-                        sum_of_slopes += slope_of(polynomials, u, j) * incoming[n, i, first + j]
-                else:
-                    for j in range(max(0, -first), min(degree + 1, functions - first)):
-                        sum_of_slopes += slope_of(polynomials, u, j) * incoming[n, i, first + j]
-                out[n, i] = sum_of_slopes
-
-    return values, gradient
+@_cached
+def gradient(x, incoming, knots, powers, mode, out):
+    """sum_m incoming_nim B_m'(x_ni) into ``out`` (rows, inputs)."""
+    degree = len(powers) - 1
+    breaks, origins, firsts, table = _tabulate(knots, powers, mode)
+    rows, inputs, functions = incoming.shape
+    for n in range(rows):
+        for i in range(inputs):
+            value = x[n, i]
+            piece = _find(breaks, i, value, mode)
+            u, first, polynomials = value - origins[i, piece], firsts[piece], table[i, piece]
+            sum_of_slopes = u - u
+            if 0 <= first < functions - degree:
+                for j in range(degree + 1):
+                    sum_of_slopes += _slope_of(polynomials, powers, u, j) * incoming[n, i, first + j]
+            else:
+                for j in range(max(0, -first), min(degree + 1, functions - first)):
+                    sum_of_slopes += _slope_of(polynomials, powers, u, j) * incoming[n, i, first + j]
+            out[n, i] = sum_of_slopes
