@@ -4,7 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+# How long an example takes decides no test.
+settings.register_profile("katops", deadline=None)
+settings.load_profile("katops")
 os.environ.setdefault("MPLBACKEND", "Agg")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several workers with several threads each wait for one another most of the time.

