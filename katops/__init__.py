@@ -26,6 +26,8 @@ _WHERE = {
     "prepare": "katops.ops.rational",
     "use_backend": "katops.ops.dispatch",
     "load_config": "katops.config",
+    "KANRegressor": "katops.estimators",
+    "KANClassifier": "katops.estimators",
     "FieldMeta": "katops.fields",
     "UserError": "katops.errors",
 }

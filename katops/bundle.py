@@ -24,7 +24,7 @@ from katops.data.adjustment import Adjustment
 from katops.errors import DataWarning, UserError, did_you_mean
 from katops.fields import FieldMeta
 from katops.files import atomic_path
-from katops.predictors import FieldPredictor, ImagePredictor
+from katops.predictors import FieldPredictor, ImagePredictor, TablePredictor
 from katops.predictors.training_sets import Reading, name_of, reading_like, readings_of, same_units
 
 FORMAT_VERSION = 1
@@ -34,9 +34,9 @@ METADATA_KEY = "katops"
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """``MIGRATIONS[n]`` turns the header of format version n into that of version n + 1."""
 
-AnyPredictor = FieldPredictor | ImagePredictor
+AnyPredictor = FieldPredictor | ImagePredictor | TablePredictor
 
-KINDS: dict[str, type[AnyPredictor]] = {kind.KIND: kind for kind in (FieldPredictor, ImagePredictor)}
+KINDS: dict[str, type[AnyPredictor]] = {kind.KIND: kind for kind in (FieldPredictor, ImagePredictor, TablePredictor)}
 """What the header's ``kind`` may say; files without it, older than image models, hold operators on fields."""
 
 
@@ -51,7 +51,8 @@ class Bundle:
     Attributes:
         predictor: the model with what it needs to take raw input.
         header: the JSON part: ``kind``, ``model``, ``metrics``, ``data``, ``training``, ``versions``; ``meta`` for
-            fields, ``classes`` and ``preprocessing`` for images.
+            fields, ``classes`` and ``preprocessing`` for images, ``members``, ``preprocessing`` and ``targets`` for
+            tables.
         mean_target: for fields, mean of the training targets, (steps_out, channel, \\*space); the "mean" baseline.
     """
 
@@ -72,7 +73,7 @@ class Bundle:
             UserError: the model works on images, which have none.
         """
         if not isinstance(self.predictor, FieldPredictor):
-            raise UserError(f"a {_name(self)} works on images and has no fields; see predictor.preprocessing")
+            raise UserError(f"a {_name(self)} works on {self._kind} and has no fields; see predictor.preprocessing")
         return self.predictor.meta
 
     def predict(
@@ -83,29 +84,38 @@ class Bundle:
         Fields (mapping of names or array, in physical units) give fields in physical units, see
         :meth:`katops.predictors.FieldPredictor.predict`. Images (paths, PIL images, arrays) give class probabilities
         (images, classes), see :meth:`katops.predictors.ImagePredictor.predict`; :meth:`labels` gives class names.
+        Tables (data frame, array or tensor with the columns of the training) give values in raw units or class
+        probabilities, see :meth:`katops.predictors.TablePredictor.predict`.
 
         Args:
-            raw: fields or images.
+            raw: fields, images or the rows of a table.
             time: lead time (batch,) or a number, for models of fields that take it; of steady problems that of the
                 training where none is given.
             constants: of fields, see :meth:`katops.predictors.FieldPredictor.predict`.
-            batch_size: samples per forward pass.
+            batch_size: samples per forward pass, not used for tables.
             like: of a model that was trained on several data sets, the one whose levels and time scale the input has;
                 the first one where none is given, with a warning where others have different ones.
 
         Raises:
             UserError: the input does not fit the model; there is no such data set; images have no times.
         """
-        if isinstance(self.predictor, ImagePredictor):
+        if not isinstance(self.predictor, FieldPredictor):
             if time is not None or constants is not None or like is not None:
                 raise UserError(
-                    f"a {_name(self)} works on images, which have no time, constants or data set to be like"
+                    f"a {_name(self)} works on {self._kind}, which have no time, constants or data set to be like"
                 )
+            if isinstance(self.predictor, TablePredictor):
+                return self.predictor.predict(raw)
             return self.predictor.predict(raw, batch_size=batch_size)
         reading = self._reading(like)
         time = reading.get("lead_time") if time is None else time
         adjustment = Adjustment.from_header(reading)
         return self.predictor.predict(raw, time, constants, batch_size=batch_size, adjustment=adjustment)
+
+    @property
+    def _kind(self) -> str:
+        """What the model works on, in the plural."""
+        return {FieldPredictor.KIND: "fields", TablePredictor.KIND: "tables"}.get(self.predictor.KIND, "images")
 
     def _reading(self, like: str | None) -> Reading:
         if like is not None:
@@ -122,11 +132,13 @@ class Bundle:
         return first
 
     def labels(self, images: Any, *, batch_size: int = 16) -> list[str]:
-        """See :meth:`katops.predictors.ImagePredictor.labels`.
+        """See :meth:`katops.predictors.ImagePredictor.labels` and :meth:`katops.predictors.TablePredictor.labels`.
 
         Raises:
-            UserError: the model works on fields, which have no classes.
+            UserError: the model works on fields or predicts numbers, which have no classes.
         """
+        if isinstance(self.predictor, TablePredictor):
+            return self.predictor.labels(images)
         if not isinstance(self.predictor, ImagePredictor):
             raise UserError(f"a {_name(self)} works on fields and has no classes; see predict()")
         return self.predictor.labels(images, batch_size=batch_size)
@@ -162,7 +174,8 @@ def save(path: str | Path, predictor: AnyPredictor, *, mean_target: Tensor | Non
     if not isinstance(predictor, AnyPredictor):
         raise UserError(
             f"cannot save a {type(predictor).__name__}: a model file needs what is around the model too; give a "
-            f"katops.predictors.FieldPredictor (normaliser, channels) or ImagePredictor (preprocessing, classes)"
+            f"katops.predictors.FieldPredictor (normaliser, channels) or ImagePredictor (preprocessing, classes), or "
+            f"call save() of a KANRegressor or KANClassifier"
         )
     path = Path(path)
     path = path if path.suffix == ".safetensors" else path / FILE_NAME

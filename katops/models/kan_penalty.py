@@ -35,26 +35,40 @@ def sparsity_penalty(
     """
     total = x.new_zeros(())
     if l1 or entropy:
-        deviation = (x - x.mean(0)).square().mean(0).sqrt()
-        a = layer.statistics(x).deviation / (deviation + 0.1)
-        total = total + l1 * a.sum() + entropy * (_entropy(a, 1) + _entropy(a, 0))
+        total = total + activity_penalty(edge_activity(layer, x), l1, entropy)
     c = layer.coefficients * layer.mask.unsqueeze(-1)
     if coefficients:
         total = total + coefficients * c.abs().mean((0, 2)).sum()
     if smoothness:
-        total = total + smoothness * _bending(layer, c)
+        total = total + smoothness * bending(layer).abs().mean((0, 2)).sum()
     return total
 
 
-def _bending(layer: KANLinear, c: Tensor) -> Tensor:
+def edge_activity(layer: KANLinear, x: Tensor) -> Tensor:
+    """a_si = std(phi_si) / (std(x_i) + 0.1), (sub_nodes, inputs), for what the layer sees, x (rows, inputs)."""
+    deviation = (x - x.mean(0)).square().mean(0).sqrt()
+    return layer.statistics(x).deviation / (deviation + 0.1)
+
+
+def activity_penalty(a: Tensor, l1: float, entropy: float) -> Tensor:
+    """l1 A + entropy (H_rows + H_columns) of the activities (sub_nodes, inputs), see :func:`sparsity_penalty`."""
+    return l1 * a.sum() + entropy * (_entropy(a, 1) + _entropy(a, 0))
+
+
+def bending(layer: KANLinear) -> Tensor:
+    """h_i (d_{s,i,m+1} - d_sim), (sub_nodes, inputs, functions - 2), see :func:`sparsity_penalty`.
+
+    Raises:
+        UserError: the edges are no splines.
+    """
     if not layer.spline:
         raise UserError(f"kan: smoothness is defined for splines; the basis here is {type(layer.basis).__name__}")
     basis = layer.basis
     # The Greville abscissa of a function is the mean of its inner knots.
     abscissae = basis.knots[:, 1:-1].unfold(1, basis.degree, 1).mean(-1)
-    slopes = c.diff() / abscissae.diff()
+    slopes = (layer.coefficients * layer.mask.unsqueeze(-1)).diff() / abscissae.diff()
     width = (basis.high - basis.low) / basis.intervals
-    return (slopes.diff().abs().mean((0, 2)) * width).sum()
+    return slopes.diff() * width[:, None]
 
 
 def _entropy(a: Tensor, axis: int) -> Tensor:

@@ -3,3 +3,4 @@
 from katops.predictors.fields import FieldPredictor as FieldPredictor
 from katops.predictors.images import ImagePredictor as ImagePredictor
 from katops.predictors.rollout import Rollout as Rollout
+from katops.predictors.tables import TablePredictor as TablePredictor

@@ -1,0 +1,117 @@
+"""Intervals and sets hold what they state, measured on rows that nothing was fitted to."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression, LogisticRegression
+
+from katops import KANRegressor
+from katops.errors import UserError
+
+pytest.importorskip("mapie")
+
+from katops.estimators.conformal import (
+    ConformalClassifier,
+    ConformalRegressor,
+    Intervals,
+    coverage_report,
+    set_coverage_report,
+)
+
+NEW = 4000
+
+
+def noisy(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    x = random.uniform(-1, 1, size=(rows, 2))
+    return x, 10 + x[:, 0] + (0.1 + 0.4 * (x[:, 1] > 0)) * random.normal(size=rows)
+
+
+@pytest.mark.parametrize(("method", "folds", "rows"), [("cv+", 5, 600), ("jackknife+", 5, 150), ("split", 5, 3000)])
+def test_intervals_of_level_90_hold_90_percent(method, folds, rows):
+    model = ConformalRegressor(LinearRegression(), method=method, folds=folds).fit(*noisy(rows, 0))
+    x, y = noisy(NEW, 1)
+    report = coverage_report(model.intervals(x), y)
+    assert report.measured == pytest.approx(0.9, abs=0.03)
+    assert report.low < report.measured < report.high
+    assert report.rows == NEW
+
+
+def test_intervals_of_a_kan_hold_what_they_state_and_lie_around_its_predictions():
+    kan = KANRegressor(hidden=(), epochs=25, ensemble=2, random_state=0)
+    model = ConformalRegressor(kan, method="cv+").fit(*noisy(400, 0))
+    x, y = noisy(NEW, 1)
+    found = model.intervals(x)
+    assert coverage_report(found, y).measured == pytest.approx(0.9, abs=0.03)
+    assert ((found.lower < found.prediction) & (found.prediction < found.upper)).all()
+
+
+def test_intervals_from_quantiles_are_wider_where_the_noise_is_and_hold_there_too():
+    kan = KANRegressor(hidden=(), epochs=60, ensemble=1, random_state=0)
+    model = ConformalRegressor(kan, method="quantile").fit(*noisy(1600, 0))
+    x, y = noisy(NEW, 1)
+    found = model.intervals(x)
+    calm, loud = (found.upper - found.lower)[x[:, 1] < -0.2].mean(), (found.upper - found.lower)[x[:, 1] > 0.2].mean()
+    assert loud > 2 * calm
+    assert coverage_report(found, y).measured == pytest.approx(0.9, abs=0.04)
+
+
+def test_intervals_of_bootstrap_samples_hold_at_least_what_they_state():
+    model = ConformalRegressor(LinearRegression(), method="jackknife+ab", folds=20).fit(*noisy(300, 0))
+    x, y = noisy(NEW, 1)
+    assert coverage_report(model.intervals(x), y).measured > 0.87
+
+
+def test_groups_that_stay_together_give_honest_intervals_where_rows_of_a_group_are_alike():
+    random = np.random.default_rng(0)
+    group = np.repeat(np.arange(60), 10)
+    x = random.normal(size=(60, 3))[group]
+    y = random.normal(size=60)[group] + 0.01 * random.normal(size=600)
+    from sklearn.neighbors import KNeighborsRegressor
+
+    widths = [
+        np.ptp(np.stack([(found := model.intervals(x[:1])).lower, found.upper]))
+        for model in (
+            ConformalRegressor(KNeighborsRegressor(1)).fit(x, y),
+            ConformalRegressor(KNeighborsRegressor(1)).fit(x, y, groups=group),
+        )
+    ]
+    assert widths[1] > 10 * widths[0]
+
+
+@pytest.mark.parametrize("method", ["cv", "split"])
+def test_sets_of_classes_hold_the_true_one_as_often_as_stated(method):
+    def rows(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        random = np.random.default_rng(seed)
+        x = random.normal(size=(count, 2))
+        return x, np.array(["a", "b", "c"])[np.digitize(x[:, 0] + 0.7 * random.normal(size=count), [-0.5, 0.5])]
+
+    model = ConformalClassifier(LogisticRegression(), method=method).fit(*rows(1500, 0))
+    report = set_coverage_report(model, *rows(NEW, 1))
+    assert report.measured == pytest.approx(0.9, abs=0.03)
+    assert 1 < report.size < 3
+    assert set(model.predict(np.zeros((1, 2)))) == {"b"}
+
+
+def test_a_report_counts_by_hand():
+    found = Intervals(np.zeros(4), np.full(4, -1.0), np.full(4, 1.0), 0.9)
+    report = coverage_report(found, [0.0, 1.0, 1.5, -3.0])
+    assert (report.measured, report.size, report.rows) == (0.5, 2.0, 4)
+    assert str(report).startswith("50.0% of 4 rows inside")
+
+
+@pytest.mark.parametrize(
+    ("options", "fit", "sentence"),
+    [
+        ({"method": "jacknife+"}, {}, r"did you mean 'jackknife\+'"),
+        ({"level": 90}, {}, "level=90 must lie between 0 and 1"),
+        ({"method": "jackknife+"}, {"groups": np.zeros(20)}, "leaves out single rows"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_sentence(options, fit, sentence):
+    with pytest.raises(UserError, match=sentence):
+        ConformalRegressor(LinearRegression(), **options).fit(*noisy(20, 0), **fit)
+
+
+def test_several_targets_are_refused():
+    with pytest.raises(UserError, match="one target at a time"):
+        ConformalRegressor(LinearRegression()).fit(np.zeros((5, 1)), np.zeros((5, 2)))

@@ -1,0 +1,305 @@
+"""What a fitted regressor is: right on known functions, the same for the same table, whole in files and pickles."""
+
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures
+
+import katops
+from katops import KANRegressor
+from katops.errors import DataWarning, UserError
+
+pandas = pytest.importorskip("pandas")
+
+SHORT = {"hidden": (2,), "epochs": 30, "ensemble": 2, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def fitted(additive) -> KANRegressor:
+    return KANRegressor(epochs=120, ensemble=3, random_state=0).fit(*additive)
+
+
+def test_a_linear_table_is_learned_exactly_with_the_linear_branch():
+    x = np.random.default_rng(0).normal(size=(80, 3))
+    y = 5 + x @ [1.0, -2.0, 3.0]
+    model = KANRegressor(hidden=(), weight_decay=0, validation_fraction=0, ensemble=1, random_state=0).fit(x, y)
+    assert np.abs(model.predict(x) - y).max() < 1e-3 * y.std()
+
+
+def test_an_additive_function_is_recovered_with_each_of_its_parts(additive):
+    x, y = additive
+    model = KANRegressor(hidden=(), weight_decay=1e-5, ensemble=1, random_state=0, intervals=6).fit(x, y)
+    line = np.linspace(-1.8, 1.8, 50)
+    for column, part in ((0, 20 * line), (1, 30 * np.sin(2 * line)), (2, 10 * line**2), (3, 0 * line)):
+        probe = np.zeros((50, 4))
+        probe[:, column] = line
+        curve = model.predict(probe)
+        assert np.abs((curve - curve.mean()) - (part - part.mean())).max() < 1.0, column
+
+
+def test_new_rows_of_a_smooth_function_are_predicted(fitted):
+    x = np.random.default_rng(1).uniform(-1.9, 1.9, size=(300, 4))
+    y = 100 + 20 * x[:, 0] + 30 * np.sin(2 * x[:, 1]) + 10 * x[:, 2] ** 2
+    assert fitted.score(x, y) > 0.98
+
+
+@pytest.mark.parametrize("optimiser", ["lbfgs", "adamw"])
+def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(additive, optimiser):
+    first, again, other = (
+        KANRegressor(**{**SHORT, "random_state": seed, "epochs": 5}, optimiser=optimiser)
+        .fit(*additive)
+        .predict(additive[0])
+        for seed in (0, 0, 1)
+    )
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_fits_in_threads_are_those_in_turn(additive):
+    def fit(seed: int) -> np.ndarray:
+        return KANRegressor(**{**SHORT, "epochs": 3, "random_state": seed}).fit(*additive).predict(additive[0])
+
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(fit, range(4)))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(np.array_equal(one, fit(seed)) for seed, one in enumerate(together))
+
+
+def test_no_global_random_number_is_drawn_and_no_file_is_written(additive, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    KANRegressor(**{**SHORT, "epochs": 3}).fit(*additive).predict(additive[0])
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+    assert (torch.get_num_threads(), torch.get_default_dtype()) == (threads, dtype)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("validation_fraction", [0.0, 0.2])
+def test_a_weight_of_two_is_a_row_that_is_there_twice(additive, validation_fraction):
+    x, y = additive[0][:60], additive[1][:60]
+    weight = np.random.default_rng(0).integers(0, 3, size=60)
+    settings = {**SHORT, "validation_fraction": validation_fraction}
+    weighted = KANRegressor(**settings).fit(x, y, sample_weight=weight)
+    order = np.random.default_rng(1).permutation(weight.sum())
+    repeated = KANRegressor(**settings).fit(x.repeat(weight, 0)[order], y.repeat(weight)[order])
+    assert np.array_equal(weighted.predict(x), repeated.predict(x))
+
+
+def test_pickle_model_file_and_restored_estimator_predict_the_same_bits(fitted, additive, tmp_path):
+    expected = fitted.predict(additive[0], return_std=True)
+    path = fitted.save(tmp_path / "model.safetensors", metrics={"r2": 0.99})
+    loaded = katops.load(path)
+    restored = KANRegressor.load(path)
+    assert np.array_equal(pickle.loads(pickle.dumps(fitted)).predict(additive[0]), expected[0])
+    assert np.array_equal(loaded.predict(additive[0]), expected[0])
+    assert np.array_equal(restored.predict(additive[0], return_std=True), expected)
+    assert restored.get_params() == fitted.get_params()
+    assert loaded.header["metrics"] == {"r2": 0.99}
+    assert loaded.header["kind"] == "table"
+
+
+def test_a_file_of_a_regressor_is_no_classifier(fitted, tmp_path):
+    path = fitted.save(tmp_path)
+    with pytest.raises(UserError, match="holds KANRegressor, not a KANClassifier"):
+        katops.KANClassifier.load(path)
+    with pytest.raises(UserError, match="predicts numbers and has no classes"):
+        katops.load(path).labels(np.zeros((1, 4)))
+
+
+def test_loading_draws_no_global_random_number(fitted, tmp_path):
+    path = fitted.save(tmp_path)
+    before = torch.get_rng_state()
+    katops.load(path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.fixture(scope="module")
+def mixed() -> tuple["pandas.DataFrame", "pandas.DataFrame"]:
+    random = np.random.default_rng(0)
+    table = pandas.DataFrame(
+        {
+            "T (K)": random.uniform(300, 1500, size=90),
+            "process": random.choice(["cast", "wrought", "annealed"], size=90),
+            "Al": random.uniform(0, 20, size=90),
+            "constant": 1.0,
+        }
+    )
+    strength = 500 + 200 * (table["process"] == "wrought") + 20 * table["Al"] - 0.1 * table["T (K)"]
+    table.loc[::7, "T (K)"] = np.nan
+    table.loc[::11, "process"] = None
+    return table, pandas.DataFrame({"YS": strength, "UTS": 1.3 * strength})
+
+
+@pytest.fixture(scope="module")
+def strength(mixed) -> KANRegressor:
+    return KANRegressor(hidden=(3,), epochs=60, ensemble=2, random_state=0).fit(*mixed)
+
+
+def test_frames_with_categories_and_missing_values_and_several_targets_are_learned(strength, mixed):
+    table, targets = mixed
+    assert strength.predict(table).shape == (90, 2)
+    assert strength.score(table, targets) > 0.9
+    assert strength.target_names_ == ["YS", "UTS"]
+    assert list(strength.feature_names_in_) == list(table.columns)
+    kinds = {column.kind for column in strength.columns_ if table.columns[column.source] == "process"}
+    assert kinds == {"level", "missing"}
+
+
+def test_columns_in_another_order_are_refused_by_the_estimator_and_sorted_by_the_model_file(strength, mixed, tmp_path):
+    table = mixed[0]
+    shuffled = table[["Al", "constant", "process", "T (K)"]]
+    with pytest.raises(ValueError, match="same order"):
+        strength.predict(shuffled)
+    loaded = katops.load(strength.save(tmp_path))
+    assert np.array_equal(loaded.predict(shuffled), strength.predict(table))
+    with pytest.raises(UserError, match="lacks the column 'Al'"):
+        loaded.predict(table.drop(columns="Al"))
+
+
+def test_levels_that_were_not_there_are_counted_out_of_range(strength, mixed):
+    odd = mixed[0].assign(process="forged", Al=50.0)
+    assert strength.out_of_range(odd).tolist() == [0, 90, 90, 0]
+    with pytest.warns(DataWarning, match="levels"):
+        assert np.isfinite(strength.predict(odd)).all()
+
+
+def test_tensors_give_tensors(fitted, additive):
+    given = torch.from_numpy(additive[0])
+    predicted, spread = fitted.predict(given, return_std=True)
+    assert torch.equal(predicted, torch.from_numpy(fitted.predict(additive[0])))
+    assert spread.shape == (200,)
+
+
+def test_members_agree_least_where_there_are_no_rows(fitted):
+    inside, outside = np.zeros((1, 4)), np.full((1, 4), 6.0)
+    assert fitted.predict(outside, return_std=True)[1] > 3 * fitted.predict(inside, return_std=True)[1]
+
+
+def test_rows_of_a_group_are_held_out_together_and_the_best_epoch_is_kept(additive):
+    x, y = additive
+    model = KANRegressor(hidden=(8,), weight_decay=0, patience=5, ensemble=1, random_state=0).fit(
+        x[:60], y[:60] + 30 * np.random.default_rng(0).normal(size=60), groups=np.arange(60) // 3
+    )
+    watched = [record["validation"] for record in model.history_]
+    assert len(watched) < 300
+    assert min(watched[-6:]) > min(watched)
+
+
+def test_refinement_goes_on_from_the_best_on_a_coarser_grid(additive):
+    model = KANRegressor(epochs=40, ensemble=2, refine=(6, 12), random_state=0).fit(*additive)
+    assert [record["intervals"] for record in model.history_][-1] == 12
+    finest = {layer.basis.intervals for member in model.models_ for layer in member.layers}
+    assert finest <= {3, 6, 12}
+    ends = [
+        [record["loss"] for record in model.history_ if record["intervals"] == intervals][-1]
+        for intervals in (3, 6, 12)
+    ]
+    assert ends[2] < ends[1] < ends[0]
+
+
+@pytest.mark.parametrize("basis", ["radial", {"name": "chebyshev", "degree": 4}])
+def test_other_bases_can_be_fitted(additive, basis):
+    assert KANRegressor(basis=basis, epochs=60, ensemble=1, random_state=0).fit(*additive).score(*additive) > 0.9
+
+
+def test_a_quantile_lies_below_its_share_of_the_rows():
+    random = np.random.default_rng(0)
+    x = random.uniform(-1, 1, size=(600, 1))
+    y = x[:, 0] + (0.2 + 0.2 * (x[:, 0] > 0)) * random.normal(size=600)
+    model = KANRegressor(quantile=0.9, hidden=(2,), epochs=100, ensemble=2, random_state=0).fit(x, y)
+    assert np.mean(y < model.predict(x)) == pytest.approx(0.9, abs=0.03)
+
+
+def test_penalties_make_edges_sparse_and_curves_smooth(additive):
+    x, y = additive[0], additive[1] + 10 * np.random.default_rng(0).normal(size=200)
+    plain, sparse, smooth = (
+        KANRegressor(hidden=(), ensemble=1, validation_fraction=0, epochs=80, random_state=0, **options).fit(x, y)
+        for options in ({}, {"penalty": 0.05}, {"smoothness": 1.0})
+    )
+    inputs = torch.from_numpy(plain.preprocessor_.transform(x))
+    useless = [model.models_[0].edges(inputs)[0][:, 0, 3].std() for model in (plain, sparse)]
+    assert useless[1] < useless[0] / 2
+    bends = [model.models_[0].layers[0].coefficients.diff(n=2).square().sum() for model in (plain, smooth)]
+    assert bends[1] < bends[0] / 2
+
+
+def test_pipelines_grids_and_cross_validation_work(additive):
+    x, y = additive[0][:60], additive[1][:60]
+    pipeline = make_pipeline(PolynomialFeatures(1, include_bias=False), KANRegressor(**{**SHORT, "epochs": 5}))
+    search = GridSearchCV(pipeline, {"kanregressor__intervals": [2, 3]}, cv=2).fit(x, y)
+    assert search.best_params_["kanregressor__intervals"] in (2, 3)
+    scores = cross_validate(KANRegressor(**{**SHORT, "epochs": 5}), x, y, cv=2, params={"sample_weight": np.ones(60)})
+    assert np.isfinite(scores["test_score"]).all()
+    logarithm = TransformedTargetRegressor(KANRegressor(**{**SHORT, "epochs": 5}), func=np.log, inverse_func=np.exp)
+    assert (logarithm.fit(x, y).predict(x) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ({"hidden": (0,)}, r"hidden=\(0,\) must be whole numbers above zero"),
+        ({"scaler": "minmx"}, "scaler='minmx' is not known; did you mean 'minmax'"),
+        ({"optimiser": "adam"}, "did you mean 'adamw'"),
+        ({"validation_fraction": 0.9}, "validation_fraction=0.9 must be a number from 0 to 0.5"),
+        ({"refine": (2,)}, r"refine=\(2,\) must rise from intervals=3"),
+        ({"refine": (6,), "basis": "radial"}, "needs basis='bspline'"),
+        ({"device": "gpu"}, "device='gpu' is none that torch knows"),
+        ({"quantile": 5}, "quantile=5 must lie between 0 and 1"),
+        ({"epochs": 2.5}, "epochs=2.5 must be a whole number of at least 1"),
+        ({"basis": "bsplin"}, "did you mean 'bspline'"),
+    ],
+)
+def test_wrong_arguments_are_told_in_one_sentence(additive, argument, sentence):
+    with pytest.raises(UserError, match=sentence):
+        KANRegressor(**argument).fit(*additive)
+
+
+def test_a_loss_that_is_no_number_is_told_in_one_sentence(additive):
+    with pytest.raises(UserError, match="the loss became"):
+        KANRegressor(optimiser="adamw", learning_rate=1e30, dtype="float32", **SHORT).fit(*additive)
+
+
+def test_calibrated_intervals_hold_what_they_state_and_are_in_the_file_with_the_domain(tmp_path):
+    random = np.random.default_rng(0)
+    x = random.uniform(-1, 1, size=(1300, 2))
+    y = 7 + x[:, 0] + 0.3 * random.normal(size=1300)
+    model = KANRegressor(hidden=(), epochs=20, ensemble=1, random_state=0).fit(x[:300], y[:300])
+    with pytest.raises(UserError, match="call calibrate"):
+        model.interval(x)
+    lower, upper = model.calibrate(x[:300], y[:300]).interval(x[300:])
+    assert np.mean((lower <= y[300:]) & (y[300:] <= upper)) == pytest.approx(0.9, abs=0.04)
+    loaded = katops.load(model.save(tmp_path)).predictor
+    assert np.array_equal(loaded.interval(x[300:]), (lower, upper))
+    far = np.array([[0.0, 0.0], [5.0, 0.0]])
+    assert loaded.assess(far).inside.tolist() == model.assess(far).inside.tolist() == [True, False]
+    with pytest.raises(UserError, match=r"level 0.99 was measured; there are: 0.5, 0.8, 0.9, 0.95"):
+        loaded.interval(x, level=0.99)
+    assert not hasattr(model.fit(x, y), "reliability_")
+
+
+def test_a_progress_bar_is_shown_on_request_only(additive, capfd):
+    settings = {**SHORT, "epochs": 3}
+    KANRegressor(**settings).fit(*additive)
+    assert capfd.readouterr() == ("", "")
+    KANRegressor(verbose=True, **settings).fit(*additive)
+    assert "fitting" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("linear", "bends"), [(True, "clamp"), (False, "linear")])
+def test_edges_go_on_straight_outside_of_the_rows_and_splines_do_not_run_away(additive, linear, bends):
+    model = KANRegressor(linear=linear, hidden=(), epochs=30, ensemble=1, random_state=0).fit(*additive)
+    assert {layer.basis.extrapolation for layer in model.models_[0].layers} == {bends}
+    far = np.zeros((3, 4))
+    far[:, 0] = [40, 60, 80]
+    first, second, third = model.predict(far)
+    assert third - second == pytest.approx(second - first, rel=1e-3)
