@@ -22,6 +22,7 @@ _WHERE = {
     "train": "katops.api",
     "evaluate": "katops.api",
     "predict": "katops.api",
+    "export": "katops.exporters",
     "generate": "katops.generators",
     "prepare": "katops.ops.rational",
     "use_backend": "katops.ops.dispatch",

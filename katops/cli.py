@@ -1,4 +1,4 @@
-"""The command line: ``katops train | evaluate | predict | generate | inspect | convert | models | bench | doctor``.
+"""The command line: ``katops train | evaluate | predict | export | generate | inspect | convert | models | ...``.
 
 Commands import what they need when they run, so that ``katops --help`` does not wait for torch.
 """
@@ -459,6 +459,22 @@ def models(
         record = MODELS[name]
         table.add_row(name, record.kind, record.summary, record.paper)
     console.print(table)
+
+
+@app.command()
+def export(
+    model: ModelFile,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Ends in .onnx or .h (C99, C++).")],
+    name: Annotated[
+        str | None, typer.Option(help="What the functions of a header begin with; the name of the file if not given.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="double | single.")] = "double",
+) -> None:
+    """Write a fitted model of a table for other programs; scaling and missing values are inside."""
+    from katops.exporters import export as write
+
+    path = write(model, output, name=name, precision=precision)
+    console.print(f"{path}: {path.stat().st_size / 1e3:.1f} kB", soft_wrap=True)
 
 
 @app.command()

@@ -44,6 +44,11 @@ class KANEstimator(BaseEstimator):
         return ApplicabilityDomain(self.preprocessor_).fit(self._table(X))
 
     @property
+    def predictor(self) -> TablePredictor:
+        """The fitted models with their preprocessing and the meaning of their outputs."""
+        return self._predictor()
+
+    @property
     def columns_(self) -> list:
         """The inputs of the models, see :class:`katops.data.table_columns.ScaledColumn`."""
         check_is_fitted(self)
