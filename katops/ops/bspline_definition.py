@@ -32,9 +32,12 @@ def basis_by_definition(x: Tensor, knots: Tensor, degree: int, extrapolation: st
     inside = torch.where(x < low, low, torch.where(x > high, high, x))
     spans = _closed_spans(inside, knots, degree)
     if extrapolation == "linear" and order == 0:
-        beyond = (x - inside).unsqueeze(-1)
+        beyond, inside = (x - inside).unsqueeze(-1), inside.unsqueeze(-1)
+        lower = spans.to(x.dtype)
+        for p in range(1, degree):
+            lower = _average(inside, lower, knots, p)
         # The slope is needed at the ends alone; elsewhere it is multiplied by a zero.
-        return _recursion(inside, spans, knots, degree, 0) + beyond * _recursion(inside, spans, knots, degree, 1)
+        return _average(inside, lower, knots, degree) + beyond * _difference(lower, knots, degree)
     values = _recursion(inside, spans, knots, degree, order)
     if order == 0 or (extrapolation == "linear" and order == 1):
         return values
@@ -58,11 +61,18 @@ def _recursion(x: Tensor, spans: Tensor, knots: Tensor, degree: int, order: int)
         return torch.zeros_like(x + knots[:, : -1 - degree])
     values = spans.to(x.dtype)
     for p in range(1, degree + 1):
-        rising, falling = values[..., :-1], values[..., 1:]
-        left = 1 / (knots[:, p:-1] - knots[:, : -p - 1])
-        right = 1 / (knots[:, p + 1 :] - knots[:, 1:-p])
-        if p <= degree - order:
-            values = (x - knots[:, : -p - 1]) * left * rising + (knots[:, p + 1 :] - x) * right * falling
-        else:
-            values = p * (left * rising - right * falling)
+        values = _average(x, values, knots, p) if p <= degree - order else _difference(values, knots, p)
     return values
+
+
+def _average(x: Tensor, lower: Tensor, knots: Tensor, p: int) -> Tensor:
+    """Functions of degree p from those of degree p - 1, at x (..., inputs, 1)."""
+    rise = (x - knots[:, : -p - 1]) / (knots[:, p:-1] - knots[:, : -p - 1])
+    fall = (knots[:, p + 1 :] - x) / (knots[:, p + 1 :] - knots[:, 1:-p])
+    return rise * lower[..., :-1] + fall * lower[..., 1:]
+
+
+def _difference(lower: Tensor, knots: Tensor, p: int) -> Tensor:
+    """Derivatives of degree p from functions, or derivatives, of degree p - 1."""
+    scaled = p * lower / (knots[:, p:] - knots[:, :-p])
+    return scaled[..., :-1] - scaled[..., 1:]
