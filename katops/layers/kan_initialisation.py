@@ -45,7 +45,7 @@ def glorot_spread(basis: nn.Module, base_act: nn.Module | None, sub_nodes: int) 
         kept = next(iter([*basis.buffers(), *basis.parameters()]), None)
         points = x[:, None].expand(-1, inputs).to(kept if kept is not None else torch.float32)
         values = basis(points).double().cpu()
-        base = spread(base_act(x)) if base_act is not None else 0.0
+        base = spread(base_act(points).double().cpu()) if base_act is not None else 0.0
     return Spread(spread(values), base)
 
 

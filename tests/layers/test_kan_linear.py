@@ -175,6 +175,13 @@ def test_layers_start_with_outputs_of_usual_size_and_the_generator_alone_decides
     assert 0.1 < first.std() < 3
 
 
+@pytest.mark.parametrize("init", ["glorot", "power"])
+def test_base_functions_may_be_learned_per_channel(init):
+    made = create_layer("kan_linear", in_features=8, out_features=3, base_act="rational", init=init)
+    made(torch.randn(5, 8)).sum().backward()
+    assert made.base_act.weight_numerator.grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
