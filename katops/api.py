@@ -1,26 +1,28 @@
 """The verbs: train, evaluate, predict. The command line calls them, and so can a notebook or a sweep."""
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from rich.console import Console
 
 from katops.bundle import Bundle, load
-from katops.config import ImageRunConfig, RunConfig, load_config, parse_config
+from katops.config import ImageRunConfig, RunConfig, TableRunConfig, load_config, parse_config
 from katops.errors import UserError
-from katops.evaluation import Evaluation
-from katops.evaluation.classification_result import ClassificationEvaluation
 from katops.plugins import load_plugins
-from katops.predictors import ImagePredictor
+from katops.predictors import ImagePredictor, TablePredictor
 from katops.runs import fields, images
 from katops.runs.forecasts import Request
 from katops.runs.result import RunResult as RunResult
 from katops.training.directory import check_directory, is_run
 
+AnyRunConfig = RunConfig | ImageRunConfig | TableRunConfig
+
 
 def train(
-    config: RunConfig | ImageRunConfig | str | Path | dict[str, Any],
+    config: AnyRunConfig | str | Path | dict[str, Any],
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -45,8 +47,7 @@ def train(
     console = console or Console(quiet=True)
     load_plugins(run.plugins, allowed=allow_plugins)
     check_directory(run.directory, resume=resume, overwrite=overwrite)
-    task = images.train_images if isinstance(run, ImageRunConfig) else fields.train_fields
-    return task(run, resume=resume, overwrite=overwrite, console=console, progress=progress)
+    return _training(run)(run, resume=resume, overwrite=overwrite, console=console, progress=progress)
 
 
 def evaluate(
@@ -63,13 +64,17 @@ def evaluate(
     start: int = 0,
     like: str | None = None,
     console: Console | None = None,
-) -> Evaluation | ClassificationEvaluation:
+) -> Any:
     """Measure a model on data with known answers: fields beside the mean and persistence, images by their classes.
+
+    The result is an :class:`katops.evaluation.Evaluation` of fields, a
+    :class:`katops.evaluation.classification_result.ClassificationEvaluation` of images, or a
+    :class:`katops.runs.table_rows.TableEvaluation` of the rows of a table.
 
     Args:
         model: a loaded model, a run folder, a model file or a hub id.
         file: for fields, a file with the channels of the training data. For images, a folder with a folder per class,
-            or the data set of the training by its name or ``data.root``.
+            or the data set of the training by its name or ``data.root``. For tables, a CSV file.
         output: folder for ``summary.json``, ``metrics.csv``, figures and ``report.html``; nothing is written without.
         split: "all" samples, or a part of the training data ("train", "validation", "test"); "auto" is the test part
             where the data are those of the training, so that the error is never that of samples seen in training.
@@ -95,16 +100,15 @@ def evaluate(
     output = None if output is None else Path(output)
     if output is not None and is_run(output):
         raise UserError(f"{str(output)!r} holds a training run, whose report would be replaced; choose another folder")
-    kind = images if isinstance(bundle.predictor, ImagePredictor) else fields
     forward = _request(bundle, rollout, times, step, start, like)
-    measure = images.evaluate_images if kind is images else fields.evaluate_fields
+    measure, usual = _evaluation(bundle)
     return measure(
         bundle,
         file,
         output=output,
         split=split,
         batch_size=batch_size,
-        examples=kind.EXAMPLES if examples is None else examples,
+        examples=usual if examples is None else examples,
         console=console,
         **forward,
     )
@@ -124,12 +128,12 @@ def predict(
     like: str | None = None,
     console: Console | None = None,
 ) -> Path:
-    """Apply a model to every window of a file of fields, or to every image of a folder.
+    """Apply a model to every window of a file of fields, to every image of a folder, or to every row of a CSV file.
 
     Args:
         model: a loaded model, a run folder, a model file or a hub id.
-        file: the input fields, or an image or a folder of images at any depth; answers are not needed.
-        output: file to write: HDF5 in the katops layout and in physical units for fields, CSV for images.
+        file: the input fields, an image or a folder of images at any depth, or a CSV file; answers are not needed.
+        output: file to write: HDF5 in the katops layout and in physical units for fields, CSV for images and tables.
         batch_size: samples per forward pass.
         overwrite: replace ``output`` if it exists.
         rollout: frames to predict from one window of each trajectory, the predictions being the model's next inputs.
@@ -144,9 +148,10 @@ def predict(
     """
     console = console or Console(quiet=True)
     bundle = _as_bundle(model)
-    apply = images.predict_images if isinstance(bundle.predictor, ImagePredictor) else fields.predict_fields
     forward = _request(bundle, rollout, times, step, start, like)
-    return apply(bundle, file, Path(output), batch_size=batch_size, overwrite=overwrite, console=console, **forward)
+    return _prediction(bundle)(
+        bundle, file, Path(output), batch_size=batch_size, overwrite=overwrite, console=console, **forward
+    )
 
 
 def _request(
@@ -157,17 +162,59 @@ def _request(
     start: int,
     like: str | None,
 ) -> dict[str, Request]:
-    """The arguments for runs on fields; images have no time."""
+    """The arguments for runs on fields; images and tables have no time."""
     request = Request(rollout, None if times is None else tuple(times), step, start, like)
-    if isinstance(bundle.predictor, ImagePredictor):
+    if isinstance(bundle.predictor, ImagePredictor | TablePredictor):
         if request.given or like is not None:
-            raise UserError("rollouts, times and data sets to be like are for fields; this model classifies images")
+            kind = "classifies images" if isinstance(bundle.predictor, ImagePredictor) else "is of a table"
+            raise UserError(f"rollouts, times and data sets to be like are for fields; this model {kind}")
         return {}
     return {"request": request}
 
 
-def _as_config(config: RunConfig | ImageRunConfig | str | Path | dict[str, Any]) -> RunConfig | ImageRunConfig:
-    if isinstance(config, RunConfig | ImageRunConfig):
+def _training(run: AnyRunConfig) -> Callable[..., RunResult]:
+    if isinstance(run, TableRunConfig):
+        return _tables().train_tables
+    return images.train_images if isinstance(run, ImageRunConfig) else fields.train_fields
+
+
+def _evaluation(bundle: Bundle) -> tuple[Callable[..., Any], int]:
+    """What measures this kind of model, and how many examples it shows where nothing is said."""
+    if isinstance(bundle.predictor, TablePredictor):
+        return _tables().evaluate_tables, _tables().EXAMPLES
+    if isinstance(bundle.predictor, ImagePredictor):
+        return images.evaluate_images, images.EXAMPLES
+    return fields.evaluate_fields, fields.EXAMPLES
+
+
+def _prediction(bundle: Bundle) -> Callable[..., Path]:
+    if isinstance(bundle.predictor, TablePredictor):
+        return _tables().predict_tables
+    return images.predict_images if isinstance(bundle.predictor, ImagePredictor) else fields.predict_fields
+
+
+def _tables() -> ModuleType:
+    return tables_part("katops.runs.tables")
+
+
+def tables_part(module: str) -> ModuleType:
+    """A module that works on tables, which needs packages of an extra.
+
+    Raises:
+        UserError: one of them is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in ("mapie", "pandas", "sklearn", "sympy"):
+            raise
+        raise UserError(
+            f"tables need the package {error.name!r}, which is not installed: pip install 'katops[tables]'"
+        ) from error
+
+
+def _as_config(config: AnyRunConfig | str | Path | dict[str, Any]) -> AnyRunConfig:
+    if isinstance(config, AnyRunConfig):
         return config
     return parse_config(config) if isinstance(config, dict) else load_config(config)
 

@@ -18,7 +18,7 @@ from katops.errors import DataWarning, UserError, did_you_mean
 
 app = typer.Typer(
     name="katops",
-    help="Kolmogorov-Arnold networks and operator learning: train, evaluate and use models of fields and images.",
+    help="Kolmogorov-Arnold networks and operator learning: train, evaluate and use models of fields, images, tables.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -113,7 +113,8 @@ def train(
 def evaluate(
     model: ModelFile,
     file: Annotated[
-        Path, typer.Argument(metavar="DATA", help="HDF5 file, image folder, or the training's data set, known answers.")
+        Path,
+        typer.Argument(metavar="DATA", help="HDF5 or CSV file, image folder, or the training's data set."),
     ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for summary.json, metrics.csv and report.html.")
@@ -129,7 +130,7 @@ def evaluate(
     like: Like = None,
     plugin: Plugins = None,
 ) -> None:
-    """Measure a trained model: fields next to the mean and persistence predictors, images by their classes."""
+    """Measure a trained model: fields next to mean and persistence, images by their classes, tables by their rows."""
     from katops import api
     from katops.plugins import load_plugins
 
@@ -153,9 +154,9 @@ def evaluate(
 @app.command()
 def predict(
     model: ModelFile,
-    file: Annotated[Path, typer.Argument(metavar="INPUT", help="HDF5 file with the input channels, or images.")],
+    file: Annotated[Path, typer.Argument(metavar="INPUT", help="HDF5 file with the input channels, images, or CSV.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Where to write the predictions: HDF5, or CSV for images.")
+        Path, typer.Option("-o", "--output", help="Where to write the predictions: HDF5, or CSV for images and tables.")
     ],
     batch_size: BatchSize = 16,
     overwrite: Overwrite = False,
@@ -166,7 +167,7 @@ def predict(
     like: Like = None,
     plugin: Plugins = None,
 ) -> None:
-    """Apply a trained model to every sample of a file, in physical units, or to every image of a folder."""
+    """Apply a trained model to every sample of a file, in physical units, every image of a folder, or every row."""
     from katops import api
     from katops.plugins import load_plugins
 
@@ -305,6 +306,9 @@ def inspect(
     from katops.plugins import load_plugins
 
     load_plugins(plugin or [], allowed=True)
+    if file and file.lower().endswith((".csv", ".tsv")):
+        _inspect_table(file)
+        return
     check_no_configuration([file] if file else [], "katops inspect --config {}")
     listed, statement = stated(config, inputs=inputs, outputs=outputs, constants=constants, axes=axes, format=format)
     files = file or listed
@@ -320,6 +324,12 @@ def inspect(
         console.print(f"picture {draw(inspection.layouts[0], plot)}", soft_wrap=True)
     if check:
         _check(inspection.files, inspection.statement)
+
+
+def _inspect_table(file: str) -> None:
+    from katops.api import tables_part
+
+    tables_part("katops.studies.inspection").inspect_table(file, console)
 
 
 def _check(files: Sequence[Path], statement: dict[str, Any]) -> None:

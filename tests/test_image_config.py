@@ -33,7 +33,7 @@ def test_the_task_chooses_the_schema_and_fields_are_the_default() -> None:
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("image", r"task \(.*line 1\) should be 'operator' or 'image_classification'; given: 'image'"),
+        ("image", r"task \(.*line 1\) should be 'operator' or 'image_classification' or 'tables'; given: 'image'"),
         ("image_clasification", "did you mean 'image_classification'"),
         (3, "given: 3"),
     ],

@@ -48,7 +48,13 @@ def modules() -> list[str]:
     return [m.name for m in pkgutil.walk_packages(katops.__path__, "katops.") if m.name not in skip]
 
 
-NEED_THE_EXTRA_TABLES = ("katops.estimators", "katops.materials.composition_features")
+NEED_THE_EXTRA_TABLES = (
+    "katops.estimators",
+    "katops.materials.composition_features",
+    "katops.report.study",
+    "katops.runs.table",
+    "katops.studies",
+)
 
 
 def test_every_module_but_the_estimators_imports_without_optional_packages() -> None:

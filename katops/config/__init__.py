@@ -22,3 +22,4 @@ from katops.config.operators import TrainConfig as TrainConfig
 from katops.config.operators import WindowConfig as WindowConfig
 from katops.config.reading import load_config as load_config
 from katops.config.reading import parse_config as parse_config
+from katops.config.tables import TableRunConfig as TableRunConfig

@@ -14,15 +14,20 @@ from katops.config.base import BaseRunConfig
 from katops.config.images import ImageRunConfig
 from katops.config.operators import RunConfig
 from katops.config.presets import with_presets
+from katops.config.tables import TableRunConfig
 from katops.errors import UserError, did_you_mean
 
-TASKS: dict[str, type[BaseRunConfig]] = {"operator": RunConfig, "image_classification": ImageRunConfig}
+TASKS: dict[str, type[BaseRunConfig]] = {
+    "operator": RunConfig,
+    "image_classification": ImageRunConfig,
+    "tables": TableRunConfig,
+}
 """What the key ``task`` may say, and the schema it chooses."""
 
 _NOT_A_SECTION = re.compile(r"a valid dictionary or instance of \w+")
 
 
-def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig | ImageRunConfig:
+def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig | ImageRunConfig | TableRunConfig:
     """Read, merge, check.
 
     Args:
@@ -70,7 +75,7 @@ class _Source:
         return f"{dotted} ({self.path}{f', line {line}' if line else ''})"
 
 
-def parse_config(values: dict[str, Any], source: Any = None) -> RunConfig | ImageRunConfig:
+def parse_config(values: dict[str, Any], source: Any = None) -> RunConfig | ImageRunConfig | TableRunConfig:
     """Check plain containers against the schema.
 
     Args:

@@ -72,7 +72,9 @@ def _files(directory: Path) -> list[Path]:
 
 
 def _has_checkpoint(directory: Path) -> bool:
-    return any(any(directory.glob(f"{start}{CHECKPOINTS}/*.ckpt")) for start in ("", f"{TRIALS}/*/"))
+    """Whether there is something to go on from: a checkpoint, or a fit of a study."""
+    places = (f"{CHECKPOINTS}/*.ckpt", f"{TRIALS}/*/{CHECKPOINTS}/*.ckpt", "folds/*.fit.json")
+    return any(any(directory.glob(place)) for place in places)
 
 
 def _move(path: Path, target: Path) -> None:
