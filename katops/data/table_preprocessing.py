@@ -23,14 +23,21 @@ class TablePreprocessor:
         names: of the C columns of the table.
         levels: of the columns that are categories, by place, the levels as text.
         columns: the I inputs.
+        constants: smallest and largest value, equal up to rounding, of the columns of numbers that never changed in the
+            training rows, by place. They are no inputs, and other values are out of range.
     """
 
     def __init__(
-        self, names: Sequence[str], levels: Mapping[int, Sequence[str]], columns: Iterable[ScaledColumn]
+        self,
+        names: Sequence[str],
+        levels: Mapping[int, Sequence[str]],
+        columns: Iterable[ScaledColumn],
+        constants: Mapping[int, Sequence[float]] | None = None,
     ) -> None:
         self.names = tuple(names)
         self.levels = {int(place): tuple(entries) for place, entries in levels.items()}
         self.columns = list(columns)
+        self.constants = {int(place): (float(low), float(high)) for place, (low, high) in (constants or {}).items()}
 
     @classmethod
     def fit(
@@ -56,7 +63,8 @@ class TablePreprocessor:
         if names is None:
             names = [str(name) for name in table.columns] if hasattr(table, "columns") else None
         names = names or [f"x{place}" for place in range(values.shape[1])]
-        return cls(names, levels, _columns(names, levels, distinct_rows(values), scaler))
+        distinct = distinct_rows(values)
+        return cls(names, levels, _columns(names, levels, distinct, scaler), _constants(levels, distinct))
 
     def transform(self, table: Any) -> np.ndarray:
         """Scaled inputs (rows, I), float64.
@@ -103,11 +111,14 @@ class TablePreprocessor:
             if column.kind == "number":
                 given = values[:, column.source]
                 outside[:, column.source] = (given < column.low) | (given > column.high)
+        for place, (low, high) in self.constants.items():
+            outside[:, place] = (values[:, place] < low) | (values[:, place] > high)
         return outside
 
     def select(self, inputs: Sequence[int]) -> "TablePreprocessor":
         """The same rules for some of the inputs, by place; the table stays the same."""
-        return TablePreprocessor(self.names, self.levels, [self.columns[place] for place in inputs])
+        columns = [self.columns[place] for place in inputs]
+        return TablePreprocessor(self.names, self.levels, columns, self.constants)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -115,13 +126,15 @@ class TablePreprocessor:
             "names": list(self.names),
             "levels": {str(place): list(entries) for place, entries in self.levels.items()},
             "columns": [column.to_dict() for column in self.columns],
+            "constants": {str(place): list(ends) for place, ends in self.constants.items()},
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TablePreprocessor":
         """What :meth:`to_dict` wrote."""
         levels = {int(place): entries for place, entries in values["levels"].items()}
-        return cls(values["names"], levels, [ScaledColumn(**column) for column in values["columns"]])
+        columns = [ScaledColumn(**column) for column in values["columns"]]
+        return cls(values["names"], levels, columns, values.get("constants"))
 
     def _raw(self, column: ScaledColumn, values: np.ndarray) -> np.ndarray:
         given = values[:, column.source]
@@ -167,6 +180,16 @@ def _columns(
     ]
     # A network needs an input; one that never changed adds a constant.
     return columns or [number_column(names[0], 0, np.nan_to_num(values[:, 0]), scaler)]
+
+
+def _constants(levels: Mapping[int, Sequence[str]], values: np.ndarray) -> dict[int, tuple[float, float]]:
+    """Ends of the columns of numbers (n, C) that hold one number up to rounding."""
+    found = {}
+    for place in set(range(values.shape[1])) - set(levels):
+        present = values[~np.isnan(values[:, place]), place]
+        if present.size and is_constant(present):
+            found[place] = (present.min(), present.max())
+    return found
 
 
 def _inputs(name: str, place: int, levels: Sequence[str] | None, values: np.ndarray, scaler: str) -> list[ScaledColumn]:

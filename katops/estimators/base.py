@@ -1,5 +1,7 @@
 """What the estimators for numbers and for classes share: reading tables, fitting an ensemble, saving it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,6 +43,7 @@ class KANEstimator(BaseEstimator):
         return self._predictor().assess(self._table(X))
 
     def _domain(self, X: Any) -> ApplicabilityDomain:
+        check_is_fitted(self)
         return ApplicabilityDomain(self.preprocessor_).fit(self._table(X))
 
     @property
@@ -108,6 +111,17 @@ class KANEstimator(BaseEstimator):
             self.reliability_ = predictor.reliability
         self._take_targets(predictor.targets)
         return self
+
+    @contextmanager
+    def _kept_on_failure(self) -> Iterator[None]:
+        """What an earlier fit has left stays as it is where this one fails."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
 
     def _fit(
         self,

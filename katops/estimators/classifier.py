@@ -97,6 +97,11 @@ class KANClassifier(ClassifierMixin, KANEstimator):
         Raises:
             UserError: an argument of the estimator is out of range, there is one class only, or the data do not fit.
         """
+        with self._kept_on_failure():
+            self._fit_checked(X, y, sample_weight, groups)
+        return self
+
+    def _fit_checked(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> None:
         table = self._table(X, reset=True)
         y = column_or_1d(_check_y(self._given(y), estimator=self), warn=True)
         check_classification_targets(y)
@@ -113,7 +118,6 @@ class KANClassifier(ClassifierMixin, KANEstimator):
         two = len(self.classes_) == 2
         loss, outputs = (logistic, 1) if two else (cross_entropy, len(self.classes_))
         self._fit(table, numbers[:, None].astype(np.float64), loss, outputs, weight, groups, classes=True)
-        return self
 
     def predict_proba(self, X: Any) -> Any:
         """Probabilities (rows, classes); a tensor gives a tensor on its device."""

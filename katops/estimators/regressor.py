@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import RegressorMixin, clone
 from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
-from sklearn.utils.validation import check_array, check_consistent_length
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
 from katops.estimators.base import KANEstimator
 from katops.estimators.losses import pinball, squared_error
@@ -131,6 +131,11 @@ class KANRegressor(RegressorMixin, KANEstimator):
         Raises:
             UserError: an argument of the estimator is out of range, or the data do not fit.
         """
+        with self._kept_on_failure():
+            self._fit_checked(X, y, sample_weight, groups)
+        return self
+
+    def _fit_checked(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> None:
         loss = squared_error if self.quantile is None else pinball(self.quantile)
         table = self._table(X, reset=True)
         names = _target_names(y)
@@ -141,7 +146,6 @@ class KANRegressor(RegressorMixin, KANEstimator):
         weight = self._weight(sample_weight, table)
         self.target_names_ = names or (["y"] if self._single else [f"y{place}" for place in range(targets.shape[1])])
         self._fit(table, targets, loss, targets.shape[1], weight, groups)
-        return self
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predictions in the unit of the targets, (rows,) or (rows, targets).
@@ -166,6 +170,7 @@ class KANRegressor(RegressorMixin, KANEstimator):
             groups: label of each row; rows of a group are in one fold.
             folds: their number.
         """
+        check_is_fitted(self)
         folded = KFold(folds, shuffle=True, random_state=0) if groups is None else GroupKFold(folds)
         truth = np.asarray(self._given(y), dtype=np.float64)
         unseen = cross_val_predict(clone(self), X, truth, groups=groups, cv=folded)

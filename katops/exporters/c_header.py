@@ -59,6 +59,9 @@ def c_header(predictor: TablePredictor, name: str, precision: str = "double") ->
         levels={place: [_comment(level) for level in levels] for place, levels in preprocessor.levels.items()},
         outputs=_outputs(predictor),
         classes=len(predictor.classes),
+        constants=[
+            (place, *(_number(end, precision) for end in ends)) for place, ends in preprocessor.constants.items()
+        ],
         inputs=[_input(column, preprocessor.levels, precision) for column in preprocessor.columns],
         members=members,
         degree=first.basis.degree,

@@ -84,8 +84,8 @@ def find_formula(
 
     Small KANs of several shapes (sums and products of univariate functions, with an outer function, of y or of log y,
     y^2, 1/y) are fitted by least squares with sparse edges; needless edges are eliminated; the best networks are read
-    off by :func:`katops.interpret.symbolic_search.search`, and the formula of the lowest score wins. It takes about a
-    minute for up to five columns.
+    off by :func:`katops.interpret.symbolic_search.search`, and the formula of the lowest score wins. It takes
+    from half a minute to twenty minutes on a core for two to five columns.
 
     Args:
         X: array or DataFrame of numbers, (N, columns); the fewer the better.

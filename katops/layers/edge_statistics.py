@@ -16,9 +16,13 @@ class EdgeStatistics:
     @property
     def deviation(self) -> Tensor:
         """The standard deviation, with a finite gradient where it is zero."""
-        least = torch.finfo(self.variance.dtype).tiny
-        positive = self.variance > least
-        return torch.where(positive, torch.where(positive, self.variance, 1.0).sqrt(), 0.0)
+        return root(self.variance)
+
+
+def root(variance: Tensor) -> Tensor:
+    """The square root, with the derivative zero where the variance is zero."""
+    positive = variance > torch.finfo(variance.dtype).tiny
+    return torch.where(positive, torch.where(positive, variance, 1.0).sqrt(), 0.0)
 
 
 def edge_statistics(features: Tensor, weights: Tensor) -> EdgeStatistics:

@@ -268,6 +268,8 @@ class KANLinear(nn.Module):
         broken = (~x.isfinite()).any(0).nonzero().flatten().tolist()
         if broken:
             raise UserError(f"update_grid: samples must be finite; they are not in the inputs {broken[:10]}")
+        if not self.coefficients.isfinite().all():
+            raise UserError("update_grid: the coefficients are not finite; the training has diverged before")
 
     def extra_repr(self) -> str:
         products = f", products={self.products}, arity={self.arity}" if self.products else ""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from katops.errors import UserError
+from katops.layers.edge_statistics import root
 from katops.layers.kan_linear import KANLinear
 
 
@@ -46,7 +47,7 @@ def sparsity_penalty(
 
 def edge_activity(layer: KANLinear, x: Tensor) -> Tensor:
     """a_si = std(phi_si) / (std(x_i) + 0.1), (sub_nodes, inputs), for what the layer sees, x (rows, inputs)."""
-    deviation = (x - x.mean(0)).square().mean(0).sqrt()
+    deviation = root((x - x.mean(0)).square().mean(0))
     return layer.statistics(x).deviation / (deviation + 0.1)
 
 

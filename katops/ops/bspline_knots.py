@@ -10,8 +10,8 @@ from katops.ops.bspline import bspline_basis
 
 # No interval is narrower than this part of the range: its neighbours' slopes would grow as its inverse.
 NARROWEST = 1e-3
-# A range below this part of the largest number is a constant with rounding errors.
-_CONSTANT = 1e-6
+# A range below this many roundings of its largest number, per interval, is a constant with rounding errors.
+_ROUNDINGS = 64
 # Weight of the range itself beside the samples in a refit, which they may leave empty in places.
 _WEIGHT_OF_RANGE = 1e-4
 
@@ -46,7 +46,8 @@ def quantile_knots(x: Tensor, intervals: int, degree: int, uniform_share: float 
 
     The quantiles are those of the distinct values, so that a column which is zero in most rows spends its knots on the
     others; a column with fewer distinct values than two per interval has u alone. No interval is narrower than 0.001 of
-    the range. A constant column x has the range [x - 1/2, x + 1/2].
+    the range. A constant column x has the range [x - 1/2, x + 1/2], a wider one where x is so large that this is
+    rounding.
 
     Args:
         x: samples, (rows, inputs), finite, at least one row.
@@ -55,16 +56,18 @@ def quantile_knots(x: Tensor, intervals: int, degree: int, uniform_share: float 
     Returns:
         (inputs, intervals + 2 degree + 1).
     """
-    columns = [_inner_of_column(column, intervals, uniform_share) for column in x.detach().double().cpu().T]
+    rounding = torch.finfo(x.dtype).eps
+    columns = [_inner_of_column(column, intervals, uniform_share, rounding) for column in x.detach().double().cpu().T]
     return with_ghost_knots(torch.stack(columns), degree).to(x)
 
 
-def _inner_of_column(column: Tensor, intervals: int, uniform_share: float) -> Tensor:
+def _inner_of_column(column: Tensor, intervals: int, uniform_share: float, rounding: float) -> Tensor:
     values = torch.unique(column)
     low, high = values[0], values[-1]
-    if high - low <= _CONSTANT * values.abs().max().clamp_min(1e-30):
-        middle = (low + high) / 2
-        low, high = middle - 0.5, middle + 0.5
+    rounding = rounding * values.abs().max()
+    if high - low <= _ROUNDINGS * intervals * rounding:
+        middle, half = (low + high) / 2, (_ROUNDINGS * intervals * rounding).clamp_min(0.5)
+        low, high = middle - half, middle + half
     steps = torch.arange(intervals + 1, dtype=column.dtype) / intervals
     inner = torch.lerp(low, high, steps)
     if len(values) >= 2 * intervals:
@@ -72,13 +75,13 @@ def _inner_of_column(column: Tensor, intervals: int, uniform_share: float) -> Te
         mixed = uniform_share * inner + (1 - uniform_share) * values[places]
         # The ends without rounding: the largest sample lies within the range.
         inner = torch.cat([inner[:1], mixed[1:-1], inner[-1:]])
-    return _widened(inner)
+    return _widened(inner, 4 * rounding)
 
 
-def _widened(inner: Tensor) -> Tensor:
+def _widened(inner: Tensor, smallest: Tensor) -> Tensor:
     """The same ends with no gap below the narrowest allowed one; the wide gaps pay for it."""
     gaps, width = inner.diff(), inner[-1] - inner[0]
-    least = NARROWEST * width
+    least = torch.maximum(NARROWEST * width, smallest)
     if gaps.min() >= least:
         return inner
     surplus = (gaps - least).clamp_min(0)

@@ -101,11 +101,12 @@ def _tabulate(knots, powers, mode):
 @njit(**_OPTIONS)
 def _find(breaks, i, value, mode):
     """The piece of a value: how many breaks are not above it. The end of a range belongs to the piece before."""
-    last = breaks.shape[1] - 1
-    piece = 0
-    for j in range(last):
-        piece += value >= breaks[i, j]
-    return piece + (value > breaks[i, last] or (mode == ZERO and value == breaks[i, last]))
+    piece = np.int32(0)  # as wide as the comparisons, which the compiler then makes all at once
+    for j in range(breaks.shape[1]):
+        piece += np.int32(value >= breaks[i, j])
+    if mode != ZERO and value == breaks[i, breaks.shape[1] - 1]:
+        piece -= np.int32(1)
+    return piece
 
 
 @njit(**_OPTIONS)

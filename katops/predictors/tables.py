@@ -105,7 +105,10 @@ class TablePredictor(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Predictions of every member for scaled inputs (rows, I): values in raw units or probabilities."""
-        outputs = self.model(inputs)
+        return self.meaning(self.model(inputs))
+
+    def meaning(self, outputs: Tensor) -> Tensor:
+        """Outputs of the members as values in raw units or probabilities, in the precision of the outputs."""
         if not self.classes:
             return outputs * outputs.new_tensor(self.targets.scale) + outputs.new_tensor(self.targets.offset)
         if len(self.classes) == 2:
@@ -120,9 +123,10 @@ class TablePredictor(nn.Module):
         was_training = self.training
         self.eval()
         with torch.inference_mode():
-            parts = [self(batch.to(reference)).double().cpu() for batch in _batches(torch.from_numpy(inputs))]
+            parts = [self.model(batch.to(reference)).cpu().double() for batch in _batches(torch.from_numpy(inputs))]
         self.train(was_training)
-        return torch.cat(parts, dim=1).numpy()
+        # Raw units in double precision: targets may vary little around a large mean.
+        return self.meaning(torch.cat(parts, dim=1)).numpy()
 
     def predict(self, table: Any, *, return_std: bool = False) -> Any:
         """Predict for the rows of a table.

@@ -19,6 +19,7 @@ from katops.files import atomic_path, write_text
 from katops.materials.formula import SYMBOLS
 from katops.report.study_tables import score_text
 from katops.runs.result import warn
+from katops.studies.compositions import element_members
 from katops.studies.features import design
 from katops.studies.metrics import CLASSIFICATION, REGRESSION, classification_scores, regression_scores
 from katops.studies.table import Table, filtered, read_csv, require
@@ -211,18 +212,24 @@ def _inputs(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
     """
     columns = bundle.header["data"]["columns"]
     config, table = _configuration(bundle), _table(bundle, frame)
+    _refuse_unknown_elements(table, bundle.header["data"]["elements"])
     found = design(table, config).frame
     absent = [name for name in columns if name not in found.columns]
     found = found.assign(**{name: 0.0 if name in SYMBOLS else np.nan for name in absent})
-    unknown = [name for name in found.columns if name not in columns]
-    held = [name for name in unknown if (found[name] != 0).any()]
+    return found[columns]
+
+
+def _refuse_unknown_elements(table: Table, known: list[str]) -> None:
+    """Descriptors of an element that no training row held would be missing, or say nothing about what it does."""
+    if not (table.formula or table.composition):
+        return
+    held = {name: rows for name, rows in element_members(table).items() if name not in known and rows.any()}
     if held:
-        row = frame.index[int((found[held] != 0).any(axis=1).to_numpy().argmax())]
+        row = table.frame.index[int(np.any(list(held.values()), axis=0).argmax())]
         raise UserError(
             f"row {row} holds {', '.join(held)}, which no training row did: nothing is known about it; leave such rows "
             f"out"
         )
-    return found[columns]
 
 
 def _tell_outside(console: Console, predicted: pd.DataFrame) -> None:

@@ -15,6 +15,7 @@ from katops.runs.replacement import replacing
 from katops.runs.result import RunResult, model_card, warn
 from katops.runs.table_rows import evaluate_tables as evaluate_tables
 from katops.runs.table_rows import predict_tables as predict_tables
+from katops.studies.compositions import element_members
 from katops.studies.final import Final, finish
 from katops.studies.result import StudyResult
 from katops.studies.runner import FOLDS, run_folds, run_learning_curve
@@ -92,6 +93,7 @@ def _header(result: StudyResult, final: Final) -> dict[str, Any]:
             "formula": study.table.formula,
             "composition": list(study.table.composition),
             "without": list(study.table.without),
+            "elements": _elements(study),
             "fingerprint": study.table.fingerprint,
             "rows": len(study.target),
             "units": {name: study.table.units[name] for name in study.targets if name in study.table.units},
@@ -182,3 +184,10 @@ def _listed(names: list[str], most: int = 8) -> str:
 
 def _file_name(scheme: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in scheme)
+
+
+def _elements(study: Study) -> list[str]:
+    """The elements that some training row holds; none for tables without compositions."""
+    if not (study.table.formula or study.table.composition):
+        return []
+    return [name for name, held in element_members(study.table).items() if held.any()]

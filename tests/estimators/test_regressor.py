@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
@@ -303,3 +304,46 @@ def test_edges_go_on_straight_outside_of_the_rows_and_splines_do_not_run_away(ad
     far[:, 0] = [40, 60, 80]
     first, second, third = model.predict(far)
     assert third - second == pytest.approx(second - first, rel=1e-3)
+
+
+def test_targets_around_a_large_mean_are_predicted_in_double_precision():
+    random = np.random.default_rng(0)
+    X = random.uniform(-1, 1, (200, 2))
+    y = 1e8 + X[:, 0]
+    fitted = KANRegressor((), dtype="float32", ensemble=1, epochs=20, random_state=0).fit(X, y)
+    assert fitted.score(X, y) > 0.99
+
+
+def test_a_failed_fit_leaves_the_earlier_one_as_it_was():
+    random = np.random.default_rng(0)
+    X = random.uniform(-1, 1, (60, 2))
+    fitted = KANRegressor((), ensemble=1, epochs=5, random_state=0).fit(X, X[:, 0])
+    before = fitted.predict(X)
+    fitted.set_params(intervals=0)
+    with pytest.raises(UserError, match="intervals=0"):
+        fitted.fit(100 + 50 * X, 1e4 * X[:, 1])
+    np.testing.assert_array_equal(fitted.predict(X), before)
+
+
+def test_a_penalty_does_not_break_on_a_last_batch_of_one_row():
+    X = np.random.default_rng(0).uniform(-1, 1, (257, 2))
+    fitted = KANRegressor(
+        (2,), optimiser="adamw", penalty=1e-3, ensemble=1, epochs=2, validation_fraction=0.0, random_state=0
+    ).fit(X, X[:, 0])
+    assert np.isfinite(fitted.predict(X)).all()
+
+
+def test_reliability_is_measured_of_a_fitted_estimator_only():
+    with pytest.raises(NotFittedError):
+        KANRegressor().calibrate(np.zeros((9, 2)), np.zeros(9))
+
+
+def test_other_values_of_a_column_that_never_changed_are_out_of_range(tmp_path):
+    random = np.random.default_rng(0)
+    X = np.column_stack([random.uniform(-1, 1, 50), np.full(50, 300.0)])
+    fitted = KANRegressor((), ensemble=1, epochs=5, random_state=0).fit(X, X[:, 0]).calibrate(X, X[:, 0], folds=2)
+    new = np.array([[0.0, 300.0], [0.0, 301.0]])
+    loaded = KANRegressor.load(fitted.save(tmp_path))
+    for model in (fitted, loaded):
+        assert model.out_of_range(new).tolist() == [0, 1]
+        assert model.assess(new).inside.tolist() == [True, False]

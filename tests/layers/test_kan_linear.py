@@ -217,3 +217,20 @@ def test_chebyshev_has_finite_gradients_where_tanh_saturates():
     assert x.grad.isfinite().all()
     expected = torch.cos(torch.arange(5) * torch.arccos(torch.tanh(torch.tensor(0.3))))
     torch.testing.assert_close(basis(x)[2, 0], expected)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-30, 1e3, 1e7, -1e8])
+def test_a_constant_column_in_single_precision_has_a_grid_however_large_it_is(value):
+    made = create_layer("kan_linear", in_features=2, out_features=1)
+    x = torch.stack([torch.full((20,), value), torch.randn(20)], 1)
+    made.update_grid(x)
+    assert (made.basis.knots.diff() > 0).all()
+    assert made(x).isfinite().all()
+
+
+def test_a_grid_is_not_moved_after_the_training_has_diverged():
+    made = layer()
+    with torch.no_grad():
+        made.coefficients[0] = float("nan")
+    with pytest.raises(UserError, match="coefficients are not finite"):
+        made.update_grid(torch.randn(10, 4, dtype=torch.float64))

@@ -178,3 +178,11 @@ def test_half_precision_weights_and_autocast_compute_the_basis_in_single_precisi
 def test_wrong_options_are_told_in_a_sentence(options, message):
     with pytest.raises(UserError, match=message):
         katops.create_model("kan", **options)
+
+
+@pytest.mark.parametrize("rows", [1, 20])
+def test_penalty_has_finite_gradients_where_a_node_is_constant(rows):
+    model = build_model("kan", in_features=3, hidden=[2])
+    model.layers[0].mask[0] = 0
+    model.penalty(torch.randn(rows, 3)).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)

@@ -14,8 +14,6 @@ import katops
 from katops.errors import UserError
 from katops.studies import runner
 
-MOST_SECONDS_APART = 1e-9
-
 
 @pytest.fixture(scope="module")
 def finished(csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -146,3 +144,28 @@ def test_classes_with_tuning_are_reported_and_predicted(csv: Path, table: pd.Dat
     scored = katops.evaluate(result.directory, csv, split="all", console=console)
     assert scored.scores["good"]["f1"] > 0.8
     assert scored.coverage["good"] > 0.7
+
+
+def test_an_element_of_no_training_row_is_refused_whatever_the_features_are(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    amounts = random.integers(1, 9, (24, 3))
+    rows = pd.DataFrame({"alloy": [f"Co{a}Cr{b}Ni{c}" for a, b, c in amounts], "y": amounts[:, 0] / amounts.sum(1)})
+    rows.to_csv(tmp_path / "alloys.csv", index=False)
+    katops.train(
+        {
+            **study_of(tmp_path / "alloys.csv", tmp_path / "run"),
+            "data": {
+                "file": str(tmp_path / "alloys.csv"),
+                "target": "y",
+                "formula": "alloy",
+                "features": {"fractions": False, "descriptors": ["valence_electron_concentration", "size_mismatch"]},
+            },
+            "folds": {"schemes": ["random"], "splits": 2},
+            "compare": ["dummy"],
+            "report": {"learning_curve": []},
+        }
+    )
+    for formula in ("XeKr", "CoCrNiXe"):
+        pd.DataFrame({"alloy": ["CoCr", formula]}).to_csv(tmp_path / "new.csv", index=False)
+        with pytest.raises(UserError, match=r"row 1 holds .*Xe.*, which no training row did"):
+            katops.predict(tmp_path / "run", tmp_path / "new.csv", tmp_path / "out.csv")
