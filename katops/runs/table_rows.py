@@ -22,7 +22,7 @@ from katops.runs.result import warn
 from katops.studies.compositions import element_members
 from katops.studies.features import design
 from katops.studies.metrics import CLASSIFICATION, REGRESSION, classification_scores, regression_scores
-from katops.studies.table import Table, filtered, read_csv, require
+from katops.studies.table import Table, filtered, labels_of, read_csv, require
 
 MOST_NAMED = 5
 
@@ -151,13 +151,14 @@ def _evaluation(bundle: Bundle, frame: pd.DataFrame, predicted: pd.DataFrame) ->
     scores, coverage = {}, {}
     classes = bundle.predictor.classes
     if classes:
-        strange = sorted(set(map(str, frame[names[0]])) - set(map(str, classes)))
+        labels = labels_of(frame[names[0]])
+        strange = sorted(set(map(str, labels)) - set(map(str, classes)))
         if strange:
             raise UserError(
                 f"{names[0]!r} holds the class {strange[0]!r}, which the training did not have; it had "
                 f"{', '.join(map(str, classes))}"
             )
-        truth = np.array([list(map(str, classes)).index(str(value)) for value in frame[names[0]]])
+        truth = np.array([list(map(str, classes)).index(str(value)) for value in labels])
         probabilities = predicted[[f"probability of {name}" for name in classes]].to_numpy()
         positive = bundle.header["study"]["positive"]
         scores[names[0]] = classification_scores(truth, probabilities, positive)

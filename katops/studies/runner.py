@@ -135,11 +135,21 @@ def run_learning_curve(
 
 
 def _share_of(study: Study, scheme: str, fold: Fold, share: float) -> Fold:
-    """The fold with a share of its training rows: the first groups in an order that only seed and groups decide."""
+    """The fold with a share of its training rows: the first groups in an order that only seed and groups decide.
+
+    As many whole groups as make up the share; more where a class would have no row.
+    """
     groups = study.groups(scheme)[fold.train]
     salt = f"{study.config.folds.seed}/"
     order = np.argsort([hashlib.sha256(f"{salt}{group}".encode()).hexdigest() for group in groups], kind="stable")
-    return Fold(f"{fold.name}, share {share:g}", np.sort(fold.train[order[: round(share * len(order))]]), fold.test)
+    count = max(1, round(share * len(order)))
+    if study.classes:
+        labels = study.target[fold.train[order]]
+        firsts = [int(np.argmax(labels == label)) for label in np.unique(labels)]
+        count = max(count, max(firsts) + 1)
+    while count < len(order) and groups[order[count]] == groups[order[count - 1]]:
+        count += 1
+    return Fold(f"{fold.name}, share {share:g}", np.sort(fold.train[order[:count]]), fold.test)
 
 
 def result_path(directory: Path, scheme: str, fold: Fold, candidate: Candidate) -> Path:

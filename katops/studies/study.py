@@ -15,7 +15,7 @@ from katops.studies.compositions import composition_keys, element_members, syste
 from katops.studies.features import Design, design
 from katops.studies.folds import Fold, positions, without_each
 from katops.studies.models import CLASSIFICATION, REGRESSION, Candidate, Setting, candidates
-from katops.studies.table import Table, open_table, require
+from katops.studies.table import Table, labels_of, open_table, require
 
 MOST_CLASSES_OF_NUMBERS = 10
 """Whole numbers with at most this many different values are taken for classes where the configuration does not say."""
@@ -215,7 +215,7 @@ def _classes(table: Table, config: TableRunConfig) -> tuple[tuple, int | None, n
     if len(data.target) > 1:
         raise UserError(f"data.target: a classification has one target; given: {', '.join(data.target)}")
     require(table.frame, data.target, "data.target")
-    codes, levels = pd.factorize(table.frame[data.target[0]], sort=True)
+    codes, levels = pd.factorize(labels_of(table.frame[data.target[0]]), sort=True)
     classes = tuple(value.item() if hasattr(value, "item") else value for value in levels)
     if len(classes) < 2:
         raise UserError(f"data.target: {data.target[0]!r} has one class only, {classes[0]!r}")

@@ -216,3 +216,9 @@ def _condition(condition: Any) -> str:
     if isinstance(condition, dict):
         return f"{condition.get('min', '-∞')} to {condition.get('max', '∞')}"
     return " or ".join(map(str, condition)) if isinstance(condition, list) else str(condition)
+
+
+def labels_of(column: pd.Series) -> pd.Series:
+    """Classes as they are written: whole numbers, which gaps elsewhere in a file turn into floats, are whole again."""
+    whole = pd.api.types.is_float_dtype(column) and len(column) > 0 and bool((column % 1 == 0).all())
+    return column.astype(int) if whole else column

@@ -169,3 +169,22 @@ def test_an_element_of_no_training_row_is_refused_whatever_the_features_are(tmp_
         pd.DataFrame({"alloy": ["CoCr", formula]}).to_csv(tmp_path / "new.csv", index=False)
         with pytest.raises(UserError, match=r"row 1 holds .*Xe.*, which no training row did"):
             katops.predict(tmp_path / "run", tmp_path / "new.csv", tmp_path / "out.csv")
+
+
+def test_whole_numbers_are_classes_with_gaps_too_and_the_smallest_share_has_every_class(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"a": random.uniform(-1, 1, 40), "lab": np.arange(40) % 8})
+    rows["phase"] = (rows["a"] > 0.4).astype(int)
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    katops.train(
+        {
+            **study_of(tmp_path / "rows.csv", tmp_path / "run"),
+            "data": {"file": str(tmp_path / "rows.csv"), "target": "phase", "problem": "classification"},
+            "folds": {"schemes": ["random"], "splits": 2},
+            "compare": ["dummy"],
+            "report": {"learning_curve": [0.05]},
+        }
+    )
+    rows["phase"] = rows["phase"].where(rows.index != 3)
+    rows.to_csv(tmp_path / "gaps.csv", index=False)
+    assert katops.evaluate(tmp_path / "run", tmp_path / "gaps.csv", split="all").rows == 39
