@@ -20,7 +20,7 @@ class NumbaBasis:
 
     def values(self, x: Tensor, knots: Tensor, degree: int, extrapolation: str) -> Tensor:
         inputs, functions = len(knots), knots.shape[1] - degree - 1
-        out = x.new_zeros(x.numel() // max(inputs, 1), inputs, functions)
+        out = x.new_empty(x.numel() // max(inputs, 1), inputs, functions)
         table = knots.detach().contiguous().numpy()
         _loops().values(_plain(x, inputs), table, tuple(range(degree + 1)), _CODES[extrapolation], out.numpy())
         return out.view(*x.shape, functions)

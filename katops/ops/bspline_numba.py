@@ -110,43 +110,44 @@ def _find(breaks, i, value, mode):
 
 
 @njit(**_OPTIONS)
-def _value_of(polynomials, powers, u, j):
+def _value_of(table, i, piece, powers, u, j):
     degree = len(powers) - 1
-    total = polynomials[degree, j]
+    total = table[i, piece, degree, j]
     for r in range(degree - 1, -1, -1):
-        total = total * u + polynomials[r, j]
+        total = total * u + table[i, piece, r, j]
     return total
 
 
 @njit(**_OPTIONS)
-def _slope_of(polynomials, powers, u, j):
+def _slope_of(table, i, piece, powers, u, j):
     degree = len(powers) - 1
-    total = degree * polynomials[degree, j]
+    total = degree * table[i, piece, degree, j]
     for r in range(degree - 1, 0, -1):
-        total = total * u + r * polynomials[r, j]
+        total = total * u + r * table[i, piece, r, j]
     return total
 
 
 @_cached
 def values(x, knots, powers, mode, out):
-    """B_m(x_ni) into ``out`` (rows, inputs, functions), which is full of zeros; x is (rows, inputs)."""
+    """B_m(x_ni) into ``out`` (rows, inputs, functions); x is (rows, inputs)."""
     degree = len(powers) - 1
     breaks, origins, firsts, table = _tabulate(knots, powers, mode)
     rows, inputs, functions = out.shape
     for n in range(rows):
         for i in range(inputs):
             value = x[n, i]
-            if value != value:
-                out[n, i, :] = value
-                continue
+            # What is no number is none in all functions.
+            rest = value - value if value != value else x.dtype.type(0)
+            for m in range(functions):
+                out[n, i, m] = rest
             piece = _find(breaks, i, value, mode)
-            u, first, polynomials = value - origins[i, piece], firsts[piece], table[i, piece]
+            u, first = value - origins[i, piece], firsts[piece]
             if 0 <= first < functions - degree:
                 for j in range(degree + 1):
-                    out[n, i, first + j] = _value_of(polynomials, powers, u, j)
+                    out[n, i, first + j] = _value_of(table, i, piece, powers, u, j)
             else:
                 for j in range(max(0, -first), min(degree + 1, functions - first)):
-                    out[n, i, first + j] = _value_of(polynomials, powers, u, j)
+                    out[n, i, first + j] = _value_of(table, i, piece, powers, u, j)
 
 
 @_cached
@@ -159,12 +160,13 @@ def gradient(x, incoming, knots, powers, mode, out):
         for i in range(inputs):
             value = x[n, i]
             piece = _find(breaks, i, value, mode)
-            u, first, polynomials = value - origins[i, piece], firsts[piece], table[i, piece]
-            sum_of_slopes = u - u
+            u, first = value - origins[i, piece], firsts[piece]
+            # Zero, but for what is no number; infinite values have the slope of their tangent.
+            total = value - value if value != value else x.dtype.type(0)
             if 0 <= first < functions - degree:
                 for j in range(degree + 1):
-                    sum_of_slopes += _slope_of(polynomials, powers, u, j) * incoming[n, i, first + j]
+                    total += _slope_of(table, i, piece, powers, u, j) * incoming[n, i, first + j]
             else:
                 for j in range(max(0, -first), min(degree + 1, functions - first)):
-                    sum_of_slopes += _slope_of(polynomials, powers, u, j) * incoming[n, i, first + j]
-            out[n, i] = sum_of_slopes
+                    total += _slope_of(table, i, piece, powers, u, j) * incoming[n, i, first + j]
+            out[n, i] = total
