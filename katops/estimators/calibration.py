@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 LARGEST_LOG = 4.0
 """Temperatures are looked for between exp(-4) and exp(4)."""
@@ -41,8 +41,12 @@ class TemperatureScaling(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         folds = (StratifiedKFold if groups is None else StratifiedGroupKFold)(
             self.folds, shuffle=True, random_state=self.random_state
         )
-        unseen = cross_val_predict(clone(self.estimator), X, y, groups=groups, cv=folds, method="predict_proba")
-        self.estimator_ = clone(self.estimator).fit(X, y)
+        # Estimators that hold rows out themselves have to know which belong together.
+        known = {"groups": groups} if groups is not None and has_fit_parameter(self.estimator, "groups") else {}
+        unseen = cross_val_predict(
+            clone(self.estimator), X, y, groups=groups, cv=folds, method="predict_proba", params=known
+        )
+        self.estimator_ = clone(self.estimator).fit(X, y, **known)
         self.classes_ = self.estimator_.classes_
         self.temperature_ = best_temperature(unseen, y, self.classes_)
         return self

@@ -125,8 +125,11 @@ class ConformalRegressor(BaseEstimator):
     def _quantile(self, X: Any, y: np.ndarray, groups: Any) -> Any:
         train, rest = _quarter(X, y, groups, self.random_state)
         tail = (1 - self.level) / 2
+        names = [name for name in self.estimator.get_params() if name.split("__")[-1] == "quantile"]
+        if not names:
+            raise UserError(f"method='quantile' needs an estimator with the argument quantile, not {self.estimator!r}")
         fitted = [
-            clone(self.estimator).set_params(quantile=quantile).fit(_safe_indexing(X, train), y[train])
+            clone(self.estimator).set_params(**{names[-1]: quantile}).fit(_safe_indexing(X, train), y[train])
             for quantile in (tail, 1 - tail, 0.5)
         ]
         mapie = ConformalizedQuantileRegressor(fitted, confidence_level=self.level, prefit=True)

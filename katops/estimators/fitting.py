@@ -121,7 +121,8 @@ class _Fit:
             if end > start:
                 self._run_epochs(range(start, end), intervals)
             start = end
-        unwatched = ~self.validated
+        # Also members that no epoch has been noted of, the minimiser having found nothing to do.
+        unwatched = ~self.validated | self.best.isinf()
         self.snapshots = self.joint.snapshots(unwatched, self.snapshots)
 
     def _run_epochs(self, epochs: range, intervals: int) -> None:

@@ -12,7 +12,7 @@ HISTORY = 20
 """Pairs of steps and gradient changes from which the curvature is estimated."""
 
 RELATIVE_DECREASE = 1e-10
-"""The minimisation has converged when an iteration lowers the loss by a smaller share."""
+"""The minimisation has converged when an iteration lowers the loss by less than this times the larger of loss and 1."""
 
 LARGEST_GRADIENT = 10.0
 """Norm to which the gradient of a batch is clipped."""

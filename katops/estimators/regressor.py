@@ -167,13 +167,13 @@ class KANRegressor(RegressorMixin, KANEstimator):
 
         Args:
             X, y: the rows of the training. Their scaled inputs become a part of the model file.
-            groups: label of each row; rows of a group are in one fold.
+            groups: label of each row; rows of a group are in one fold, and held out together within it.
             folds: their number.
         """
         check_is_fitted(self)
         folded = KFold(folds, shuffle=True, random_state=0) if groups is None else GroupKFold(folds)
         truth = np.asarray(self._given(y), dtype=np.float64)
-        unseen = cross_val_predict(clone(self), X, truth, groups=groups, cv=folded)
+        unseen = cross_val_predict(clone(self), X, truth, groups=groups, cv=folded, params={"groups": groups})
         residuals = (truth - unseen).reshape(len(truth), -1)
         self.reliability_ = TableReliability(self._domain(X), conformal_half_widths(residuals, LEVELS))
         return self
@@ -184,7 +184,7 @@ class KANRegressor(RegressorMixin, KANEstimator):
         Raises:
             UserError: nothing was measured, or not for this level.
         """
-        return self._predictor().interval(self._table(X), level)
+        return self._like(X, self._predictor().interval(self._table(X), level))
 
     def _on_the_scale_of_outputs(self, rows: Rows) -> Rows:
         # From the distinct rows: sums in another order would differ in the last digit, and with them the fit.

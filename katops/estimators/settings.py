@@ -57,6 +57,9 @@ class Settings:
             _check_choice(name, given[name], allowed)
         if not isinstance(given["linear"], bool):
             raise UserError(f"linear={given['linear']!r} must be True or False")
+        given |= _grid_of(given["basis"])
+        for name in ("intervals", "degree"):
+            _check_whole(name, given[name], _WHOLE[name])
         refine = _widths("refine", given["refine"])
         grid = (given["intervals"], *refine)
         if any(later <= earlier for earlier, later in zip(grid, refine, strict=False)):
@@ -107,6 +110,19 @@ _REAL = {
     "smoothness": (0.0, None),
     "validation_fraction": (0.0, 0.5),
 }
+
+
+def _grid_of(basis: Any) -> dict[str, Any]:
+    """What a basis says of the grid itself, which goes before the arguments ``intervals`` and ``degree``.
+
+    Raises:
+        UserError: the basis is neither a name nor a mapping with one.
+    """
+    if isinstance(basis, str):
+        return {}
+    if not isinstance(basis, dict) or not isinstance(basis.get("name"), str):
+        raise UserError(f"basis={basis!r} must be a name, or {{'name': ..., options ...}}, such as 'bspline'")
+    return {name: basis[name] for name in ("intervals", "degree") if _is_bspline(basis) and name in basis}
 
 
 def _is_bspline(basis: Any) -> bool:

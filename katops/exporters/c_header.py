@@ -79,9 +79,10 @@ def _check(member: nn.Module) -> None:
         what = type(member.layers[0].basis).__name__ if isinstance(member, KAN) else type(member).__name__
         raise UserError(f"a C header is written for KANs with B-spline edges, not for {what}; export to .onnx instead")
     base = member.layers[0].base_act
-    if base is not None and type(base) not in _FUNCTIONS:
+    approximate = isinstance(base, nn.GELU) and base.approximate != "none"
+    if base is not None and (type(base) not in _FUNCTIONS or approximate):
         names = ", ".join(sorted(_FUNCTIONS.values()))
-        raise UserError(f"a C header knows the base functions {names}, not {type(base).__name__}; export to .onnx")
+        raise UserError(f"a C header knows the base functions {names}, not {base}; export to .onnx")
 
 
 def _member(model: KAN, prefix: str, precision: str) -> dict[str, Any]:

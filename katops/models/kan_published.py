@@ -43,6 +43,8 @@ def load_published(
     basis = changes.pop("basis_layer", {})
     options["basis_layer"] = basis if isinstance(basis, str) else {**options["basis_layer"], **basis}
     model = build(**{**options, **changes})
+    if not model.spline or any(layer.bias is None for layer in model.layers):
+        raise UserError("published KANs have B-spline edges and a bias at every node; leave both as they are")
     with torch.no_grad():
         for layer, own, count in zip(layers, model.layers, products, strict=True):
             layer.fill(own, count)

@@ -127,6 +127,14 @@ def _slope_of(table, i, piece, powers, u, j):
     return total
 
 
+@njit(**_OPTIONS)
+def _local(origins, i, piece, value, mode, pieces):
+    """x - origin; zero beyond a clamped end, where nothing depends on it: an infinite x times 0 would be none."""
+    if mode == CLAMP and (piece == 0 or piece == pieces - 1):
+        return origins[i, piece] - origins[i, piece]
+    return value - origins[i, piece]
+
+
 @_cached
 def values(x, knots, powers, mode, out):
     """B_m(x_ni) into ``out`` (rows, inputs, functions); x is (rows, inputs)."""
@@ -137,11 +145,11 @@ def values(x, knots, powers, mode, out):
         for i in range(inputs):
             value = x[n, i]
             # What is no number is none in all functions.
-            rest = value - value if value != value else x.dtype.type(0)
+            rest = value if value != value else x.dtype.type(0)
             for m in range(functions):
                 out[n, i, m] = rest
             piece = _find(breaks, i, value, mode)
-            u, first = value - origins[i, piece], firsts[piece]
+            u, first = _local(origins, i, piece, value, mode, len(firsts)), firsts[piece]
             if 0 <= first < functions - degree:
                 for j in range(degree + 1):
                     out[n, i, first + j] = _value_of(table, i, piece, powers, u, j)
@@ -160,9 +168,8 @@ def gradient(x, incoming, knots, powers, mode, out):
         for i in range(inputs):
             value = x[n, i]
             piece = _find(breaks, i, value, mode)
-            u, first = value - origins[i, piece], firsts[piece]
-            # Zero, but for what is no number; infinite values have the slope of their tangent.
-            total = value - value if value != value else x.dtype.type(0)
+            u, first = _local(origins, i, piece, value, mode, len(firsts)), firsts[piece]
+            total = value if value != value else x.dtype.type(0)
             if 0 <= first < functions - degree:
                 for j in range(degree + 1):
                     total += _slope_of(table, i, piece, powers, u, j) * incoming[n, i, first + j]

@@ -38,7 +38,8 @@ class TableReliability:
         if level not in self.half_widths:
             raise UserError(
                 f"no interval of level {level!r} was measured; there are: "
-                f"{', '.join(str(known) for known in self.half_widths) or 'none, the model predicts classes'}"
+                f"{', '.join(str(known) for known in self.half_widths) or 'none'}; classes have none, and high levels "
+                f"need more rows"
             )
         return np.array(self.half_widths[level])
 

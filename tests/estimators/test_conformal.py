@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from katops import KANRegressor
 from katops.errors import UserError
@@ -115,3 +117,13 @@ def test_what_cannot_be_is_told_in_one_sentence(options, fit, sentence):
 def test_several_targets_are_refused():
     with pytest.raises(UserError, match="one target at a time"):
         ConformalRegressor(LinearRegression()).fit(np.zeros((5, 1)), np.zeros((5, 2)))
+
+
+def test_quantiles_are_asked_of_the_step_that_has_them():
+    random = np.random.default_rng(0)
+    X = random.uniform(-1, 1, (80, 1))
+    pipeline = make_pipeline(StandardScaler(), KANRegressor((), ensemble=1, epochs=5, random_state=0))
+    bounds = ConformalRegressor(pipeline, method="quantile").fit(X, X[:, 0]).intervals(X)
+    assert (bounds.lower <= bounds.upper).all()
+    with pytest.raises(UserError, match="needs an estimator with the argument quantile, not Ridge"):
+        ConformalRegressor(Ridge(), method="quantile").fit(X, X[:, 0])

@@ -347,3 +347,43 @@ def test_other_values_of_a_column_that_never_changed_are_out_of_range(tmp_path):
     for model in (fitted, loaded):
         assert model.out_of_range(new).tolist() == [0, 1]
         assert model.assess(new).inside.tolist() == [True, False]
+
+
+def test_calibration_holds_the_rows_of_a_group_out_together_within_every_fold(monkeypatch):
+    seen = []
+    fit = KANRegressor.fit
+
+    def noted(self, X, y, sample_weight=None, groups=None):
+        seen.append(groups)
+        return fit(self, X, y, sample_weight, groups)
+
+    random = np.random.default_rng(0)
+    X, groups = random.uniform(-1, 1, (60, 2)), np.arange(60) // 3
+    fitted = KANRegressor((), ensemble=1, epochs=3, random_state=0).fit(X, X[:, 0])
+    monkeypatch.setattr(KANRegressor, "fit", noted)
+    fitted.calibrate(X, X[:, 0], groups=groups, folds=3)
+    assert len(seen) == 3
+    assert sorted(np.concatenate(seen)) == sorted(np.repeat(groups, 2))
+
+
+def test_intervals_of_a_tensor_are_tensors():
+    X = torch.linspace(-1, 1, 40, dtype=torch.float64)[:, None]
+    fitted = KANRegressor((), ensemble=1, epochs=3, random_state=0).fit(X, X[:, 0]).calibrate(X, X[:, 0], folds=2)
+    lower, upper = fitted.interval(X, 0.8)
+    assert isinstance(lower, torch.Tensor)
+    assert (lower < upper).all()
+
+
+@pytest.mark.parametrize("basis", [{"intervals": 4}, 3, None])
+def test_a_basis_without_a_name_is_told(basis):
+    with pytest.raises(UserError, match=r"basis=.* must be a name"):
+        KANRegressor(basis=basis).fit(np.zeros((9, 1)), np.arange(9.0))
+
+
+def test_what_a_basis_says_of_its_grid_goes_before_the_arguments():
+    X = np.linspace(-1, 1, 50)[:, None]
+    options = {"ensemble": 1, "epochs": 3, "random_state": 0}
+    fitted = KANRegressor((), basis={"name": "bspline", "intervals": 6, "degree": 2}, **options).fit(X, X[:, 0])
+    assert {record["intervals"] for record in fitted.history_} == {6}
+    with pytest.raises(UserError, match="must rise from intervals=6"):
+        KANRegressor(basis={"name": "bspline", "intervals": 6}, refine=(4,), **options).fit(X, X[:, 0])

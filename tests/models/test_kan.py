@@ -119,6 +119,9 @@ def test_damaged_published_weights_are_told_by_name(state):
         from_published({**state, "symbolic_fun.1.mask": torch.ones(2, 4)})
     with pytest.raises(UserError, match="width"):
         from_published(state, {"width": [3, 5, 2]})
+    for change in ({"bias": False}, {"basis_layer": "fourier"}):
+        with pytest.raises(UserError, match="B-spline edges and a bias"):
+            from_published(state, **change)
 
 
 def test_recipe_follows_a_refined_grid_and_rebuilds_the_model():

@@ -128,6 +128,17 @@ def test_a_value_that_is_no_number_gives_none_and_touches_no_other(backend):
     torch.testing.assert_close(y, expected)
 
 
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_infinite_values_are_the_ends_where_splines_are_clamped(backend):
+    knots = knots_of(inputs=2)
+    x = torch.tensor([[float("inf")] * 2, [-float("inf")] * 2], dtype=torch.float64, requires_grad=True)
+    with use_backend(backend):
+        y = bspline_basis(x, knots, 3, "clamp")
+        (gradient,) = torch.autograd.grad(y[..., 1].sum(), x)
+    torch.testing.assert_close(y, bspline_basis(torch.stack([knots[:, -4], knots[:, 3]]), knots, 3))
+    assert not gradient.any()
+
+
 def test_two_runs_are_equal_bit_for_bit():
     knots = knots_of().float()
     x = torch.randn(1000, 3).requires_grad_()
