@@ -65,7 +65,10 @@ def test_the_normal_form_is_the_same_function_with_no_more_numbers(names, number
     )
     x = np.random.default_rng(0).uniform(-1, 1, (20, 2))
     short = normalised(net)
-    np.testing.assert_allclose(short(x), net(x), rtol=1e-7, atol=1e-9)
+    value, jacobian = net.value_and_jacobian(x)
+    # What errors of rounding in the parameters can change: much where exponentials of exponentials are in a sine.
+    rounding = 1e-13 * (np.abs(jacobian) @ np.abs(net.parameters()))
+    assert (np.abs(short(x) - value) <= 1e-9 + rounding).all()
     assert len(short.parameters()) <= len(net.parameters())
 
 
