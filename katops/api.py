@@ -10,6 +10,7 @@ from rich.console import Console
 
 from katops.bundle import Bundle, load
 from katops.config import ImageRunConfig, RunConfig, TableRunConfig, load_config, parse_config
+from katops.distributed import joined
 from katops.errors import UserError
 from katops.plugins import load_plugins
 from katops.predictors import ImagePredictor, TablePredictor
@@ -29,8 +30,11 @@ def train(
     allow_plugins: bool = False,
     console: Console | None = None,
     progress: bool = True,
-) -> RunResult:
+) -> RunResult | None:
     """Train, evaluate on the test data and write the report.
+
+    Under ``torchrun`` or ``srun`` the processes train together; the first one writes, prints and has the result, the
+    others return ``None``.
 
     Args:
         config: a checked configuration, the path of a YAML file, or what such a file would hold.
@@ -41,13 +45,20 @@ def train(
         progress: show progress bars and epoch lines.
 
     Raises:
-        UserError: the configuration, the files or their contents do not fit; the folder holds another run.
+        UserError: the configuration, the files or their contents do not fit; the folder holds another run; another
+            process of the job is gone.
+        Preempted: SIGTERM or SIGUSR1 asked for an end; everything is saved, ``resume`` continues.
     """
     run = _as_config(config)
-    console = console or Console(quiet=True)
-    load_plugins(run.plugins, allowed=allow_plugins)
-    check_directory(run.directory, resume=resume, overwrite=overwrite)
-    return _training(run)(run, resume=resume, overwrite=overwrite, console=console, progress=progress)
+    with joined() as processes:
+        if console is None or not processes.is_first:
+            console = Console(quiet=True)
+        if processes.size > 1 and isinstance(run, TableRunConfig):
+            raise UserError("task: tables runs in one process; start it without torchrun or srun")
+        load_plugins(run.plugins, allowed=allow_plugins)
+        processes.first(lambda: check_directory(run.directory, resume=resume, overwrite=overwrite))
+        progress = progress and processes.is_first
+        return _training(run)(run, resume=resume, overwrite=overwrite, console=console, progress=progress)
 
 
 def evaluate(

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from katops.errors import DataWarning, UserError, did_you_mean
+from katops.errors import DataWarning, Preempted, ToldElsewhere, UserError, did_you_mean
 
 app = typer.Typer(
     name="katops",
@@ -56,9 +56,12 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is al
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C ends a command with a word instead of a traceback."""
+    """Ctrl-C, or a scheduler that takes the machine back, ends a command with a word instead of a traceback."""
     try:
         yield
+    except Preempted as stop:
+        Console(stderr=True).print(str(stop), markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(os.EX_TEMPFAIL) from None
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; what was finished is kept")
         raise typer.Exit(130) from None
@@ -99,12 +102,17 @@ def train(
 ) -> None:
     """Train, evaluate and report: everything that the YAML file describes."""
     from katops.config import load_config
+    from katops.distributed import joined
 
-    run = load_config(config, [*(overrides or []), *([f"output={output}"] if output else [])])
-    from katops import api
+    with _interruptible(), joined() as processes:
+        run = processes.together(
+            lambda: load_config(config, [*(overrides or []), *([f"output={output}"] if output else [])])
+        )
+        from katops import api
 
-    with _interruptible():
         result = api.train(run, resume=resume, overwrite=overwrite, allow_plugins=allow_plugins, console=console)
+    if result is None:
+        return
     console.print(f"model   {result.directory / 'model.safetensors'}")
     console.print(f"report  {result.directory / 'report.html'}")
 
@@ -515,6 +523,8 @@ def main() -> None:
     warnings.showwarning = _show_warning
     try:
         app(args=[argument for argument in arguments if argument != DEBUG])
+    except ToldElsewhere:
+        sys.exit(2)
     except UserError as error:
         if debug:
             raise

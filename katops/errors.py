@@ -11,6 +11,17 @@ class UserError(ValueError):
     """
 
 
+class ToldElsewhere(UserError):
+    """A mistake whose sentence another process of the job tells; this one has nothing to add."""
+
+
+class Preempted(Exception):
+    """The scheduler takes the machine back (SIGTERM, SIGUSR1): everything is saved, and the same command continues.
+
+    The command line prints the sentence and exits with code 75, "temporary failure" in sysexits.h.
+    """
+
+
 class DataWarning(UserWarning):
     """Something about data or files that costs time or changes what is read, told in one sentence.
 

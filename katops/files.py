@@ -1,6 +1,9 @@
 """Writing files so that a reader sees the old one or the new one, never half of one."""
 
+import errno
+import mmap
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,9 +37,20 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+    except UserError:
+        raise
+    except Exception as error:  # writers in C++ and Rust have words of their own for a disk that is full
+        if _is_full(path.parent):
+            raise UserError(f"cannot write {str(path)!r}: {os.strerror(errno.ENOSPC)}") from error
+        raise
     finally:
         with suppress(OSError):  # it has been renamed, or could not be made
             temporary.unlink()
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether less is left than a page of memory, while the part of a file that could be written is still there."""
+    return shutil.disk_usage(folder).free <= mmap.PAGESIZE
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -16,6 +16,9 @@ PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
+READING_TIMEOUT = 50.0
+"""Seconds that reading a batch may take where ``data.timeout`` says nothing else."""
+
 Locate = Callable[[tuple[str, ...]], str]
 """Maps a key path to the words that say where it was written."""
 
@@ -55,6 +58,14 @@ class Optimisation(Section):
 
     ``precision`` uses Lightning's names. ``early_stopping`` is the number of epochs without a better validation value
     after which training ends; ``max_steps`` ends it after that many optimiser steps, whatever the epoch.
+    ``batch_size`` samples are one forward pass of one process, and ``accumulate`` of them one optimiser step.
+
+    ``strategy`` says how several processes of ``torchrun`` or ``srun`` share the work: "ddp" (and "auto") copies the
+    model to each, "fsdp" spreads it over them; a single process trains as ever. ``num_nodes`` is checked against the
+    launcher's where it is given. ``activation_checkpointing`` computes activations again in the backward pass instead
+    of keeping them. ``checkpoint_minutes`` saves within epochs too. ``non_finite`` says what a loss or gradient that is
+    not finite does: "stop" the training, "skip" the step, or "restart" from the last checkpoint without the batch.
+    ``trackers`` get what ``log.csv`` gets, too.
     """
 
     epochs: PositiveInt = 100
@@ -67,6 +78,13 @@ class Optimisation(Section):
     precision: Literal["32-true", "16-mixed", "bf16-mixed", "64-true"] = "32-true"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     max_steps: PositiveInt | None = None
+    accumulate: PositiveInt = 1
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    num_nodes: PositiveInt | None = None
+    activation_checkpointing: bool = False
+    checkpoint_minutes: PositiveFloat | None = None
+    non_finite: Literal["stop", "skip", "restart"] = "stop"
+    trackers: list[Literal["tensorboard", "mlflow", "wandb"]] = Field(default_factory=list)
 
 
 class ReportConfig(Section):

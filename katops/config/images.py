@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from katops.config.base import (
+    READING_TIMEOUT,
     BaseRunConfig,
     Locate,
     NamedComponent,
@@ -51,6 +52,7 @@ class ImageDataConfig(Section):
     ``torch/cifar10``. A split is a name, or a fraction of the training images, drawn per class with ``split_seed``.
     Without a test split the validation images are the ones reported on, and the report says so. ``input_size`` is
     [channels, height, width]; it and ``mean`` to ``crop_pct`` come from the data set or the model where absent.
+    Reading a batch by ``workers`` may take ``timeout`` seconds (0: any).
     """
 
     dataset: str = FOLDER
@@ -68,6 +70,7 @@ class ImageDataConfig(Section):
     crop_pct: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     augmentation: AugmentationConfig | None = AugmentationConfig()
     workers: NonNegativeInt = 0
+    timeout: NonNegativeFloat = READING_TIMEOUT
 
 
 class ImageTrainConfig(Optimisation):
@@ -76,15 +79,13 @@ class ImageTrainConfig(Optimisation):
     The learning rate rises linearly from ``warmup_learning_rate`` over ``warmup_epochs``, then follows half a cosine
     to ``min_learning_rate`` (arXiv 1608.03983) or stays; both are advanced with every optimiser step, and planned for
     ``epochs``: ``max_steps`` cuts the training off without making the cosine shorter. ``layer_decay`` multiplies the
-    rate by that factor for each layer below the head. ``batch_size`` images are one forward pass, and
-    ``accumulate`` of them one optimiser step. ``mixup`` and ``cutmix`` are the alphas of their beta distributions
-    (arXiv 1710.09412, 1905.04899), used up to ``mixup_off_epoch``.
+    rate by that factor for each layer below the head. ``mixup`` and ``cutmix`` are the alphas of their beta
+    distributions (arXiv 1710.09412, 1905.04899), used up to ``mixup_off_epoch``.
     """
 
     weight_decay: NonNegativeFloat = 0.05
     gradient_clip: Annotated[float, Field(gt=0.0)] | None = None
     batch_size: PositiveInt = 64
-    accumulate: PositiveInt = 1
     optimizer: str = "adamw"
     schedule: Literal["cosine", "constant"] = "cosine"
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] | None = None

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from katops.config.base import (
+    READING_TIMEOUT,
     BaseRunConfig,
     Component,
     Locate,
@@ -110,6 +111,9 @@ class DataConfig(Section):
     of those of the training samples. ``mix`` lists several data sets, each with keys of its own beside those of the
     section.
 
+    Reading a batch may take ``timeout`` seconds (0: any); what takes longer, a hanging file system or a dead process,
+    ends the run.
+
     ``preset`` names a published data set (:data:`katops.pdegym.SETS`). What it stands for is written into the other
     keys before they are checked; those that are stated go before it.
     """
@@ -147,6 +151,7 @@ class DataConfig(Section):
     dirichlet_values: dict[str, Annotated[float, Field(allow_inf_nan=False)] | str] = Field(default_factory=dict)
     memory: Literal["auto", "ram", "file"] = "auto"
     workers: NonNegativeInt = 0
+    timeout: NonNegativeFloat = READING_TIMEOUT
     mix: list["MixedDataConfig"] = Field(default_factory=list)
 
     @model_validator(mode="before")
@@ -168,7 +173,7 @@ NOT_INHERITED = ("file", "generate", "validation_files", "test_files", "mix")
 """Keys of ``data`` that belong to one data set."""
 
 
-OF_THE_MODEL = ("normalizer", "dirichlet_values", "workers")
+OF_THE_MODEL = ("normalizer", "dirichlet_values", "workers", "timeout")
 """Keys of ``data`` that one model has once, whatever it learns from."""
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, default_collate
 
 from katops.data.images import ImageSet
 from katops.data.loader import BatchLoader
-from katops.data.order import EpochSampler
+from katops.data.order import RankSampler
 from katops.errors import UserError
 
 
@@ -45,7 +45,7 @@ class _Images(Dataset):
             return ImageBatch(self.transform(image), int(self.source.labels[index]), index)
 
 
-class _NumberAndEpoch(EpochSampler):
+class _NumberAndEpoch(RankSampler):
     """An order of images that tells each of them the epoch."""
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -82,6 +82,9 @@ def image_loader(
     training: bool = False,
     seed: int = 0,
     workers: int = 0,
+    timeout: float = 0.0,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> BatchLoader:
     """Batches as :class:`ImageBatch`.
 
@@ -94,12 +97,23 @@ def image_loader(
         training: a new order in every epoch, random numbers for the transform, and full batches only.
         seed: of order and random numbers.
         workers: reading processes; the batches do not depend on their number.
+        timeout: seconds that a batch may take to be read by them; 0 waits for ever.
+        rank, world_size: which process of a distributed run this is, of how many. All get as many images: a few are
+            left out of a training epoch, or handed out twice otherwise.
     """
     return BatchLoader(
         _Images(source, mode, transform, seed if training else None),
         batch_size=batch_size,
-        sampler=_NumberAndEpoch(indices, seed=seed, shuffle=training),
+        sampler=_NumberAndEpoch(
+            indices,
+            seed=seed,
+            shuffle=training,
+            rank=rank,
+            world_size=world_size,
+            even="drop" if training else "repeat",
+        ),
         num_workers=workers,
+        timeout=timeout if workers else 0,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
         drop_last=training,

@@ -61,8 +61,9 @@ class FieldLoader(BatchLoader):
     An iteration takes the epoch from the sampler when its first batch is asked for. Iterations may be nested.
     """
 
-    def __init__(self, dataset: Dataset, **options: Any) -> None:
-        super().__init__(dataset, **options)
+    def __init__(self, dataset: Dataset, *, timeout: float = 0.0, **options: Any) -> None:
+        super().__init__(dataset, timeout=timeout if options.get("num_workers") else 0, **options)
+        self._patience = timeout or None
         self._ring = BufferRing()
         self._epoch = self._handed_out = 0
         self._continues = False
@@ -129,7 +130,8 @@ class FieldLoader(BatchLoader):
             batch = dataset.read(indices, ring.take)
             return batch.pin_memory() if ring.pin_memory else batch
 
-        return read_ahead(islice(iter(self.batch_sampler), first, None), read, dataset.prefetch)
+        jobs = islice(iter(self.batch_sampler), first, None)
+        return read_ahead(jobs, read, dataset.prefetch, timeout=self._patience)
 
     def _from_workers(self, first: int) -> Iterator[FieldSample]:
         if first and hasattr(self.sampler, "skip"):
@@ -139,7 +141,7 @@ class FieldLoader(BatchLoader):
             # What is held in memory is read once and shared, not once by every process.
             self.dataset.dataset.reader.load()
         # Persistent workers serve one pass at a time; a second one that begins meanwhile gets workers of its own.
-        batches = self._get_iterator() if self._passes_of_workers else DataLoader.__iter__(self)
+        batches = iter(self._get_iterator() if self._passes_of_workers else DataLoader.__iter__(self))
         self._passes_of_workers += 1
         try:
             yield from islice(_raising(batches), first, None)
@@ -148,13 +150,37 @@ class FieldLoader(BatchLoader):
 
 
 def _raising(batches: Iterator[Any]) -> Iterator[Any]:
-    for batch in batches:
+    for batch in _answering(batches):
         if isinstance(batch, UserError):
             try:
                 raise batch
             finally:
                 # The error refers to this frame: a circle that would keep the worker processes for a while.
                 del batch
+        yield batch
+        del batch
+
+
+def _answering(batches: Iterator[Any]) -> Iterator[Any]:
+    """The batches; what torch says of a worker process that hangs or was killed in one sentence."""
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            text = " ".join(str(error).split())
+            if "timed out" in text:
+                raise UserError(
+                    f"a process that reads data has not answered ({text}); look at the file system, or allow more "
+                    f"seconds for a batch with data.timeout (0: any)"
+                ) from error
+            if "worker" in text and ("exited unexpectedly" in text or "is killed" in text):
+                raise UserError(
+                    f"a process that reads data was ended from outside ({text}), for want of memory perhaps; use fewer "
+                    f"data.workers or a smaller train.batch_size"
+                ) from error
+            raise
         yield batch
         del batch
 
@@ -169,6 +195,7 @@ def batch_loader(
     mixing: Mixing | None = None,
     workers: int = 0,
     drop_last: bool = False,
+    timeout: float = 0.0,
     start_method: str | None = None,
     rank: int = 0,
     world_size: int = 1,
@@ -190,6 +217,7 @@ def batch_loader(
         workers: reading processes. 0 reads in this process, two batches ahead in a thread, which is the fastest unless
             the files are compressed.
         drop_last: leave out a last batch that is not full.
+        timeout: seconds that a batch may take before it is an error; 0 waits for ever.
         start_method: of the processes: "fork", "forkserver" or "spawn"; the platform's default where ``None``.
         rank, world_size, even: which process of a distributed run this is, of how many, and whether all get the same
             number of windows, see :class:`~katops.data.order.RankSampler`.
@@ -219,6 +247,7 @@ def batch_loader(
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
+        timeout=timeout,
         collate_fn=_as_is,
         # Without workers the batches are read into page-locked memory straight away.
         pin_memory=workers > 0 and torch.cuda.is_available(),

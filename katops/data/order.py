@@ -134,10 +134,11 @@ class RankSampler(EpochSampler, DistributedSampler):
         indices, seed, shuffle, mixing: as in :class:`EpochSampler`, the same in every process.
         rank, world_size: which process this is, of how many.
         even: ``"drop"`` leaves out the last indices of an epoch's order that do not go round (other ones in every
-            epoch), so that all processes make the same number of steps; ``False`` hands out every index.
+            epoch), so that all processes make the same number of steps; ``"repeat"`` hands the first indices out
+            once more for the same end, so that none is left out; ``False`` hands out every index once.
 
     Raises:
-        UserError: there is no such rank, or there are fewer indices than processes.
+        UserError: there is no such rank, or there are fewer indices than processes, which only repeating helps.
     """
 
     def __init__(
@@ -154,9 +155,9 @@ class RankSampler(EpochSampler, DistributedSampler):
         super().__init__(indices, seed=seed, shuffle=shuffle, mixing=mixing)
         if not 0 <= rank < world_size:
             raise UserError(f"rank {rank} is not one of {world_size} processes, which are counted from 0")
-        if even not in (False, "drop"):
-            raise UserError(f"even is {even!r}; allowed: False, 'drop'")
-        if self.total < world_size:
+        if even not in (False, "drop", "repeat"):
+            raise UserError(f"even is {even!r}; allowed: False, 'drop', 'repeat'")
+        if self.total < world_size and even != "repeat":
             raise UserError(f"{self.total} windows cannot be shared by {world_size} processes; use fewer processes")
         self.rank = rank
         self.num_replicas = world_size
@@ -167,10 +168,15 @@ class RankSampler(EpochSampler, DistributedSampler):
         return len(range(self.rank, shared, self.num_replicas))
 
     def _mine(self) -> np.ndarray:
-        return self.order()[self.rank : self._shared : self.num_replicas]
+        order = self.order()
+        if self.even == "repeat":
+            order = np.resize(order, self._shared)
+        return order[self.rank : self._shared : self.num_replicas]
 
     @property
     def _shared(self) -> int:
         """Indices of an epoch that are handed out by all processes together."""
-        total = self.total
-        return total - total % self.num_replicas if self.even else total
+        total, over = self.total, self.total % self.num_replicas
+        if self.even == "repeat":
+            return total + (self.num_replicas - over if over else 0)
+        return total - over if self.even == "drop" else total

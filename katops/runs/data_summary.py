@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from katops.config import Optimisation
+from katops.distributed import current
 from katops.fields import Channel
 from katops.training.run_data import HeldOut, RunData
 
@@ -80,3 +82,14 @@ def _named(channels: Sequence[Channel]) -> str:
 
 def _frames(steps: int) -> str:
     return f"{steps} frame" if steps == 1 else f"{steps} frames"
+
+
+def process_lines(train: Optimisation) -> list[str]:
+    """How the work is shared, where there are several processes."""
+    processes = current()
+    if processes.size == 1:
+        return []
+    effective = train.batch_size * processes.size * train.accumulate
+    nodes = "1 machine" if processes.nodes == 1 else f"{processes.nodes} machines"
+    how = "the model spread over them" if train.strategy == "fsdp" else "a copy of the model in each"
+    return [f"{processes.size} processes on {nodes}, {how}; one optimiser step is over {effective} samples"]

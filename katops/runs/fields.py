@@ -20,6 +20,7 @@ from katops.data.loader import batch_loader
 from katops.data.pairs import Pairs
 from katops.data.predictions import write_predictions
 from katops.data.windows import WHOLE_TRAJECTORY, Window
+from katops.distributed import current
 from katops.errors import UserError
 from katops.evaluation import Evaluation, Semigroup, semigroup
 from katops.evaluation import evaluate as measure
@@ -31,7 +32,7 @@ from katops.predictors.rollout import Rollout, check_channels, rollout_window
 from katops.progress import bar
 from katops.report import print_metrics, semigroup_sentence, write_report
 from katops.runs.best_step import compare_steps
-from katops.runs.data_summary import data_lines, unseen_parameters
+from katops.runs.data_summary import data_lines, process_lines, unseen_parameters
 from katops.runs.forecasts import (
     Request,
     comparison_window,
@@ -42,7 +43,7 @@ from katops.runs.forecasts import (
 )
 from katops.runs.model_data import ModelData, learned_outputs, mesh_warning, open_for_model, part_windows
 from katops.runs.result import RunResult, model_card, model_name, warn
-from katops.training.data import open_run_data
+from katops.training.data import generate_missing, open_run_data
 from katops.training.directory import LOG_FILE, remove_run
 from katops.training.fit import check_run, rollout_data, train_model
 from katops.training.run_data import HeldOut, RunData
@@ -50,25 +51,52 @@ from katops.training.run_data import HeldOut, RunData
 EXAMPLES = 3
 
 
-def train_fields(run: RunConfig, *, resume: bool, overwrite: bool, console: Console, progress: bool) -> RunResult:
+def train_fields(
+    run: RunConfig, *, resume: bool, overwrite: bool, console: Console, progress: bool
+) -> RunResult | None:
     """Train, evaluate on the test files and write the report; see :func:`katops.api.train`."""
+    processes = current()
     if run.data.generate:
         problem = generators.create_problem(run.data.generate.problem, **run.data.generate.options)
-        check_run(run, problem.meta)
+        processes.together(lambda: check_run(run, problem.meta))
     with bar(console, "generating", progress and run.data.generate is not None) as report:
-        data = open_run_data(run.data, run.train.batch_size, report)
-    check_run(run, data.meta)
-    training, rollouts = rollout_data(run, data), _rollouts(run, data)
-    trajectories = _trajectories(run, data)
+        processes.first(lambda: generate_missing(run.data, report))
+    data, training, rollouts, trajectories = processes.together(lambda: _opened(run))
+    for line in process_lines(run.train):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     for line in data_lines(data):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     with bar(console, "reading statistics", progress) as report:
-        fit = data.fit(run.data.normalizer, report)
+        fit = processes.first(lambda: data.fit(run.data.normalizer, report))
     # Nothing that can be wrong with the input is left: only now is an older run removed.
-    if overwrite:
-        remove_run(run.directory)
-    run.directory.mkdir(parents=True, exist_ok=True)
+    processes.first(lambda: _make_room(run.directory, overwrite))
     bundle = train_model(run, data, training, fit, resume=resume, console=console, progress=progress)
+    return processes.alone(lambda: _evaluate_run(run, data, bundle, rollouts, trajectories, console, progress))
+
+
+def _opened(run: RunConfig) -> tuple[RunData, RunData, list[HeldOut], list[HeldOut]]:
+    """The data, as the training reads them, and the test sets as rollouts and as whole trajectories."""
+    data = open_run_data(run.data, run.train.batch_size)
+    check_run(run, data.meta)
+    return data, rollout_data(run, data), _rollouts(run, data), _trajectories(run, data)
+
+
+def _make_room(directory: Path, overwrite: bool) -> None:
+    if overwrite:
+        remove_run(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+
+
+def _evaluate_run(
+    run: RunConfig,
+    data: RunData,
+    bundle: Bundle,
+    rollouts: list[HeldOut],
+    trajectories: list[HeldOut],
+    console: Console,
+    progress: bool,
+) -> RunResult:
+    """Measure the trained model on everything that was asked for, and report."""
     if any(isinstance(part.dataset.window, Pairs) for part in data.parts or (data,)):
         bundle.header["training"]["steps"] = compare_steps(bundle, data, run.train.batch_size)
     evaluations = {test.name: _evaluate_set(bundle, test, run, console, progress) for test in data.tests}

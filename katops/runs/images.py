@@ -1,6 +1,7 @@
 """Runs of the task ``image_classification``: training, evaluation and prediction on labelled images."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from katops.config import ImageDataConfig, ImageRunConfig
 from katops.config.images import FOLDER
 from katops.data.images import folder
 from katops.data.preprocessing import Preprocessing
+from katops.distributed import current
 from katops.errors import UserError
 from katops.evaluation.activations import record_activations
 from katops.evaluation.classification import evaluate_classifier
@@ -25,14 +27,16 @@ from katops.progress import bar
 from katops.report.classification import write_classification_report
 from katops.report.classification_tables import Trial as TrialRow
 from katops.report.classification_tables import print_classification
+from katops.runs.data_summary import process_lines
 from katops.runs.image_predictions import predict_images as predict_images
 from katops.runs.replacement import replacing
 from katops.runs.result import SPLITS, RunResult, model_card, model_name, warn
 from katops.training.directory import CONFIG_FILE, LOG_FILE
 from katops.training.image_data import MOST_LISTED, ImageData, ImagePart, open_image_data
 from katops.training.image_optim import check_optimizer
-from katops.training.loop import check_device
 from katops.training.resume import check_same_run
+from katops.training.trackers import check_trackers
+from katops.training.trainer import check_device
 from katops.training.trials import check_trials, evaluation_device, plan_trials, run_trial
 
 EXAMPLES = 12
@@ -43,23 +47,29 @@ ACTIVATION_IMAGES = 512
 """Images whose activations are recorded for the report."""
 
 
-def train_images(run: ImageRunConfig, *, resume: bool, overwrite: bool, console: Console, progress: bool) -> RunResult:
+def train_images(
+    run: ImageRunConfig, *, resume: bool, overwrite: bool, console: Console, progress: bool
+) -> RunResult | None:
     """Train every trial, evaluate and write the report; see :func:`katops.api.train`.
 
     The run's own model file, log and evaluation are those of the first seed, whatever the others reached. A run that is
     to be overwritten is kept until the new one is complete, see :func:`katops.runs.replacement.replacing`.
     """
-    data, preprocessing = _checked(run, console, progress)
+    processes = current()
+    data, preprocessing = processes.together(lambda: _checked(run, console, progress))
     directory = run.directory
     if resume:
-        check_same_run(run, directory)
+        processes.first(lambda: check_same_run(run, directory))
     warn(console, [*data.reading_warnings, *_size_warning(data, preprocessing)])
     counts = ", ".join(f"{len(part)} {name}" for name, part in data.parts.items())
     shape = " x ".join(map(str, preprocessing.input_size))
     console.print(f"{counts} images of {len(data.classes)} classes, read as {shape}", highlight=False)
-    with replacing(directory, overwrite=overwrite, console=console):
-        write_text(directory / CONFIG_FILE, run.to_yaml())
-        return _train_and_report(run, data, preprocessing, resume, console, progress)
+    for line in process_lines(run.train):
+        console.print(line, highlight=False)
+    with replacing(directory, overwrite=overwrite, console=console) if processes.is_first else nullcontext():
+        processes.first(lambda: write_text(directory / CONFIG_FILE, run.to_yaml()))
+        models = _run_trials(run, data, preprocessing, resume, console, progress)
+        return processes.alone(lambda: _report(run, data, preprocessing, *models, console, progress))
 
 
 def evaluate_images(
@@ -124,6 +134,7 @@ def _size_warning(data: ImageData, preprocessing: Preprocessing) -> list[str]:
 def _checked(run: ImageRunConfig, console: Console, progress: bool) -> tuple[ImageData, Preprocessing]:
     """Data and preprocessing, after everything that can be wrong with the input has been looked at."""
     check_device(run.train)
+    check_trackers(run.train)
     check_optimizer(run.train)
     data = open_image_data(run.data)
     stated = {key: getattr(run.data, key) for key in ("input_size", "mean", "std", "interpolation", "crop_pct")}
@@ -131,15 +142,16 @@ def _checked(run: ImageRunConfig, console: Console, progress: bool) -> tuple[Ima
     preprocessing = resolve_preprocessing(run.model.name, run.model.options, native, **stated)
     check_trials(run, data, preprocessing)
     _check_accumulation(run, data)
-    with bar(console, "looking at images", progress) as report:
-        data.check_readable(report)
+    if current().is_first:
+        with bar(console, "looking at images", progress) as report:
+            data.check_readable(report)
     return data, preprocessing
 
 
 def _check_accumulation(run: ImageRunConfig, data: ImageData) -> None:
     """Refuse optimiser steps of more batches than an epoch has, which would be smaller than the report says."""
     train = run.train
-    batches = len(data.train) // train.batch_size
+    batches = len(data.train) // (train.batch_size * current().size)
     if train.accumulate > batches:
         raise UserError(
             f"train.accumulate is {train.accumulate}, but an epoch has {batches} batches: {len(data.train)} training "
@@ -147,17 +159,17 @@ def _check_accumulation(run: ImageRunConfig, data: ImageData) -> None:
         )
 
 
-def _train_and_report(
+def _report(
     run: ImageRunConfig,
     data: ImageData,
     preprocessing: Preprocessing,
-    resume: bool,
+    models: dict[str, Bundle],
+    trials: list[dict[str, Any]],
     console: Console,
     progress: bool,
 ) -> RunResult:
-    """Everything that a run writes beside its configuration."""
+    """Everything that a run writes beside its configuration and its trials."""
     directory = run.directory
-    models, trials = _run_trials(run, data, preprocessing, resume, console, progress)
     name, part = data.reported
     label, bundle = next(iter(models.items()))
     evaluation = _measure(models, part, run, console, progress, name)
@@ -191,7 +203,7 @@ def _run_trials(
     console: Console,
     progress: bool,
 ) -> tuple[dict[str, Bundle], list[dict[str, Any]]]:
-    """The models of the first seed by label, and a line about every trial."""
+    """The models of the first seed by label, and a line about every trial; in the first process."""
     models: dict[str, Bundle] = {}
     lines = []
     trials = plan_trials(run)
@@ -199,8 +211,9 @@ def _run_trials(
         if len(trials) > 1 and progress:
             console.print(f"trial {number} of {len(trials)}: {trial.label}, seed {trial.seed}", highlight=False)
         bundle = run_trial(run, trial, data, preprocessing, resume=resume, console=console, progress=progress)
-        models.setdefault(trial.label, bundle)
-        lines.append(bundle.header["trial"])
+        if bundle is not None:
+            models.setdefault(trial.label, bundle)
+            lines.append(bundle.header["trial"])
     return models, lines
 
 

@@ -1,4 +1,4 @@
-"""What Lightning does not bring: an append-only epoch log, whole checkpoints, resumable randomness, finite losses."""
+"""What Lightning does not bring: an append-only epoch log, whole checkpoints, resumable randomness."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from katops.errors import UserError
+from katops.distributed import current
 from katops.files import atomic_path, write_text
 
 
@@ -52,25 +52,34 @@ class EpochLog(lightning.Callback):
     """One row per epoch in ``log.csv``: epoch, step, training loss, validation values, learning rate, seconds.
 
     The rows are part of the checkpoint, so that a resumed run continues the table where the checkpoint was taken and
-    never repeats or loses a row.
+    never repeats or loses a row; so are the losses of an epoch that is under way.
 
     Args:
-        path: the CSV file.
+        path: the CSV file; ``None`` in all processes but the one that writes.
         monitor: the validation values.
         report: called with one line of text per epoch, for logs without a terminal.
     """
 
-    def __init__(self, path: Path, monitor: Monitor, report: Callable[[str], None] | None = None) -> None:
+    def __init__(self, path: Path | None, monitor: Monitor, report: Callable[[str], None] | None = None) -> None:
         self.path = path
         self.monitor = monitor
         self.report = report
         self.rows: list[dict[str, float | None]] = []
+        self._loss = self._seconds = self._learning_rate = 0.0
+        self._samples = 0
         self._started = time.monotonic()
-        self._learning_rate = 0.0
+
+    def add(self, loss: float, samples: int) -> None:
+        """Take the sum of the losses of so many training samples."""
+        self._loss += loss
+        self._samples += samples
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock where training starts."""
+        self._started = time.monotonic()
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start the epoch's clock and note the learning rate it starts with."""
-        self._started = time.monotonic()
         self._learning_rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -80,12 +89,18 @@ class EpochLog(lightning.Callback):
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
-            "train_loss": metrics["train_loss"],
+            # Without a finite step there is none.
+            "train_loss": self._loss / self._samples if self._samples else None,
             **{name: metrics.get(name) for name in validation},  # absent without validation samples
             "learning_rate": self._learning_rate,
-            "seconds": round(time.monotonic() - self._started, 3),
+            "seconds": round(self._seconds + time.monotonic() - self._started, 3),
         }
         self.rows.append(row)
+        self._loss, self._samples, self._seconds, self._started = 0.0, 0, 0.0, time.monotonic()
+        for logger in trainer.loggers:
+            logger.log_metrics({key: value for key, value in row.items() if value is not None}, step=row["step"])
+        if self.path is None:
+            return
         table = io.StringIO()
         writer = csv.DictWriter(table, list(row))
         writer.writeheader()
@@ -94,70 +109,67 @@ class EpochLog(lightning.Callback):
         if self.report:
             value = row[self.monitor.name]
             words = "" if value is None else ", " + self.monitor.words.format(value)
-            self.report(
-                f"epoch {row['epoch']}/{trainer.max_epochs}: training loss {row['train_loss']:.4g}{words}, "
-                f"{row['seconds']:.1f} s"
-            )
+            loss = "no finite training loss" if row["train_loss"] is None else f"training loss {row['train_loss']:.4g}"
+            self.report(f"epoch {row['epoch']}/{trainer.max_epochs}: {loss}{words}, {row['seconds']:.1f} s")
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows so far."""
-        return {"rows": self.rows}
+        """The rows so far, and what belongs to the next one."""
+        seconds = self._seconds + time.monotonic() - self._started
+        return {
+            "rows": self.rows,
+            "loss": self._loss,
+            "samples": self._samples,
+            "seconds": seconds,
+            "learning_rate": self._learning_rate,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the table."""
         self.rows = list(state_dict["rows"])
+        self._loss, self._samples = state_dict["loss"], state_dict["samples"]
+        self._seconds, self._learning_rate = state_dict["seconds"], state_dict["learning_rate"]
 
 
 class RandomState(lightning.Callback):
-    """Save and restore the generators of Python, numpy and torch, which Lightning leaves out of its checkpoints."""
+    """Save and restore the generators of Python, numpy and torch, which Lightning leaves out of its checkpoints.
+
+    Each process has its own numbers, so that two of them do not drop the same units or add the same noise. Process 0
+    has those of a training in one process.
+    """
 
     def state_dict(self) -> dict[str, Any]:
-        """State of every global generator, in types that ``weights_only`` loading accepts."""
-        kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - the global generator is meant
-        version, internal, gauss = random.getstate()
-        return {
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "numpy": [kind, keys.tolist(), position, has_gauss, cached],
-            "python": [version, list(internal), gauss],
-        }
+        """State of the global generators of every process, in types that ``weights_only`` loading accepts."""
+        return {"processes": current().gather(_generators())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the saved state until training really starts; building the run draws numbers in between."""
-        self._saved = state_dict
+        self._saved = state_dict["processes"]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Put the saved state back, if the run was resumed."""
-        saved = self.__dict__.pop("_saved", None)
-        if saved is None:
-            return
-        torch.set_rng_state(saved["torch"].cpu())
-        if saved["cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
-        kind, keys, position, has_gauss, cached = saved["numpy"]
-        np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))  # noqa: NPY002
-        version, internal, gauss = saved["python"]
-        random.setstate((version, tuple(internal), gauss))
+        """Put the saved state back, if the run was resumed; else give each process numbers of its own."""
+        saved, rank = self.__dict__.pop("_saved", None), current().rank
+        if saved is not None:
+            _restore(saved[rank])
+        elif rank:
+            lightning.seed_everything((torch.initial_seed() + rank) % 2**32, verbose=False)
 
 
-class FiniteLoss(lightning.Callback):
-    """Stop at the first loss that is not finite; checkpoints written before it stay as they are.
+def _generators() -> dict[str, Any]:
+    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - the global generator is meant
+    version, internal, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [kind, keys.tolist(), position, has_gauss, cached],
+        "python": [version, list(internal), gauss],
+    }
 
-    The task says by ``sample_names(batch)`` what it has been given.
-    """
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Check the loss of the batch.
-
-        Raises:
-            UserError: the loss is NaN or infinite; names the epoch, the step and the samples.
-        """
-        if torch.isfinite(outputs["loss"]):
-            return
-        raise UserError(
-            f"the training loss became {float(outputs['loss'])} in epoch {trainer.current_epoch + 1}, step "
-            f"{trainer.global_step}, on samples {pl_module.sample_names(batch)}; train into another folder with a "
-            f"lower train.learning_rate or a smaller train.gradient_clip"
-        )
+def _restore(saved: dict[str, Any]) -> None:
+    torch.set_rng_state(saved["torch"].cpu())
+    if saved["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
+    kind, keys, position, has_gauss, cached = saved["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    version, internal, gauss = saved["python"]
+    random.setstate((version, tuple(internal), gauss))

@@ -20,6 +20,7 @@ from katops.data.resample import Resample
 from katops.data.sources import describe_all
 from katops.data.splits import Split, preset_split, split
 from katops.data.windows import Window
+from katops.distributed import current
 from katops.errors import UserError
 from katops.generators import create_problem
 from katops.generators.writer import write
@@ -41,25 +42,15 @@ def statement(config: DataConfig) -> dict[str, Any]:
     return {key: getattr(config, key) for key in keys} | stored
 
 
-def open_run_data(
-    config: DataConfig,
-    batch_size: int,
-    generation_progress: CheckProgress | None = None,
-    adjustment: Adjustment = NOT_ADJUSTED,
-) -> RunData:
-    """Open the files, generate the first if the configuration says how, and share the samples out.
+def open_run_data(config: DataConfig, batch_size: int, adjustment: Adjustment = NOT_ADJUSTED) -> RunData:
+    """Open the files and share the samples out.
 
     Raises:
         UserError: a file is missing or does not hold what is asked for; the parts do not fit the samples; the batch is
             larger than the training part; a test file has other channels or axes than the training file.
     """
     if config.mix:
-        return _open_mixture(config, batch_size, generation_progress)
-    if config.generate:
-        wanted = config.generate
-        problem = create_problem(wanted.problem, **wanted.options)
-        _share_out(config, wanted.samples)
-        write(problem, wanted.samples, wanted.seed, config.file, progress=generation_progress)
+        return _open_mixture(config, batch_size)
     dataset = open_dataset(config.file, config, exclude=config.exclude, adjustment=adjustment)
     parts = _share_out(config, dataset.n_samples)
     _check_batch(len(dataset.of_samples(parts.train)), batch_size, config.name)
@@ -91,11 +82,25 @@ def open_run_data(
     )
 
 
-def _open_mixture(config: DataConfig, batch_size: int, generation_progress: CheckProgress | None) -> RunData:
+def generate_missing(config: DataConfig, progress: CheckProgress | None = None) -> None:
+    """Generate the files that the configuration says how to generate, where they are not there yet.
+
+    Raises:
+        UserError: the parts do not fit the samples; a file is there that holds something else.
+    """
+    for section in config.mix or [config]:
+        wanted = section.generate
+        if wanted:
+            problem = create_problem(wanted.problem, **wanted.options)
+            _share_out(section, wanted.samples)
+            write(problem, wanted.samples, wanted.seed, section.file, progress=progress)
+
+
+def _open_mixture(config: DataConfig, batch_size: int) -> RunData:
     """The data sets of ``data.mix`` as one."""
     stated = stated_by(config)
     entries = zip(config.mix, stated.adjustments, strict=True)
-    parts = tuple(open_run_data(entry, 1, generation_progress, adjustment) for entry, adjustment in entries)
+    parts = tuple(open_run_data(entry, 1, adjustment) for entry, adjustment in entries)
     dataset = MixedDataset([part.dataset for part in parts])
     split_all = Split(
         *(
@@ -142,9 +147,11 @@ def _from_first_frame(held_out: HeldOut) -> HeldOut:
 
 
 def _check_batch(windows: int, batch_size: int, name: str) -> None:
-    if batch_size > windows:
+    processes = current().size
+    if batch_size * processes > windows:
+        each = "" if processes == 1 else f" in each of the {processes} processes"
         raise UserError(
-            f"train.batch_size is {batch_size}, but the training part of {name} has {windows} windows; "
+            f"train.batch_size is {batch_size}{each}, but the training part of {name} has {windows} windows; "
             f"make the batch smaller or data.split.train larger"
         )
 

@@ -16,6 +16,7 @@ from katops.data.adjustment import NOT_ADJUSTED
 from katops.data.loader import batch_loader
 from katops.data.normalize import Fit, Normalizer
 from katops.data.order import Mixing
+from katops.distributed import current
 from katops.errors import UserError
 from katops.fields import FieldMeta
 from katops.files import write_text
@@ -27,12 +28,15 @@ from katops.registry import MODELS
 from katops.training.data import statement
 from katops.training.directory import CONFIG_FILE
 from katops.training.initial import start_from
-from katops.training.loop import Course, check_device
+from katops.training.loop import Course
 from katops.training.losses import build_loss
+from katops.training.memory import set_activation_checkpointing
 from katops.training.optim import check_rates, check_schedule, steps_per_epoch, total_steps
 from katops.training.resume import check_same_run
 from katops.training.run_data import FieldSource, RunData
 from katops.training.task import MONITOR, OperatorTask
+from katops.training.trackers import check_trackers
+from katops.training.trainer import check_device
 
 
 def check_run(config: RunConfig, meta: FieldMeta) -> None:
@@ -48,11 +52,13 @@ def check_run(config: RunConfig, meta: FieldMeta) -> None:
     build_loss(config.train.loss, Normalizer(meta), meta)
     check_schedule(config.train)
     check_device(config.train)
+    check_trackers(config.train)
     dirichlet_sources(config.data.dirichlet_values, meta)
     if config.train.rollout.steps > 1 or config.report.rollout is not None:
         check_channels(meta)
     with torch.device("meta"):
         model = _build(config, meta)
+    set_activation_checkpointing(model, config.train, config.model.name)
     check_rates(model, config.train)
     of_pairs = any(section.pairs is not None for section in (config.data, *config.data.mix))
     if of_pairs and not getattr(model, "takes_time", False):
@@ -87,6 +93,7 @@ def build_predictor(config: RunConfig, data: RunData, fit: Fit) -> FieldPredicto
     """
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     model = _build(config, data.meta, data.dataset.space)
+    set_activation_checkpointing(model, config.train, config.model.name)
     normalizer = fit.normalizer
     normalizer.state(data.stated.statistics)
     scale = data.stated.time_scale or data.longest_lead
@@ -108,11 +115,11 @@ def train_model(
     resume: bool,
     console: Console,
     progress: bool = True,
-) -> Bundle:
+) -> Bundle | None:
     """Train on ``rollouts`` (:func:`rollout_data`) and save ``model.safetensors`` with the weights of the best epoch.
 
     The folder of the run also gets ``config.yaml`` (resolved), ``log.csv`` (a row per epoch) and
-    ``checkpoints/{best,last}.ckpt`` for ``resume``.
+    ``checkpoints/{best,last}.ckpt`` for ``resume``. The model is ``None`` in all processes but the first, which writes.
 
     Raises:
         UserError: see :func:`build_predictor`; the loss became NaN; the run to resume had another configuration.
@@ -124,10 +131,10 @@ def train_model(
         console.print(initial, markup=False, highlight=False, soft_wrap=True)
     course = Course(directory, config.train, MONITOR, console, progress)
     saved = None
-    if resume and course.last.is_file():
-        check_same_run(config, directory)
-        saved = course.saved(data.fingerprint, f"{config.data.name} is not the file")
-    write_text(directory / CONFIG_FILE, config.to_yaml())
+    if resume and current().first(course.last.is_file):
+        current().first(lambda: check_same_run(config, directory))
+        saved = current().together(lambda: course.saved(data.fingerprint, f"{config.data.name} is not the file"))
+    current().first(lambda: write_text(directory / CONFIG_FILE, config.to_yaml()))
     batches = _loader(config, rollouts.dataset, rollouts.train_windows, shuffle=True, mixing=rollouts.mixing)
     windows = len(batches.sampler)
     steps = total_steps(config.train, windows), steps_per_epoch(config.train, windows)
@@ -138,8 +145,10 @@ def train_model(
     training = course.run(task, "predictor", batches, validation, saved)
     if initial is not None:
         training["initial"] = initial
+    if not current().is_first:
+        return None
     header = {"training": training, "data": _data_header(config, data)}
-    save(directory, predictor, mean_target=fit.target_mean, **header)
+    save(directory, task.predictor, mean_target=fit.target_mean, **header)
     return load(directory)
 
 
@@ -160,6 +169,8 @@ def rollout_data(config: RunConfig, data: RunData) -> RunData:
 def _loader(
     config: RunConfig, dataset: FieldSource, windows: np.ndarray, *, shuffle: bool, mixing: Mixing | None = None
 ) -> Any:
+    """The share of this process; all of them make as many steps, and validate as many batches."""
+    processes = current()
     return batch_loader(
         dataset,
         windows,
@@ -168,6 +179,10 @@ def _loader(
         seed=config.seed,
         mixing=mixing,
         workers=config.data.workers,
+        timeout=config.data.timeout,
+        rank=processes.rank,
+        world_size=processes.size,
+        even="drop" if shuffle else "repeat",
     )
 
 

@@ -17,6 +17,8 @@ from katops.data.image_loader import image_loader
 from katops.data.images import ImageSet, digits, folder, join, public, split_folder, stratified
 from katops.data.loader import BatchLoader
 from katops.data.preprocessing import Preprocessing
+from katops.distributed import current
+from katops.distributed.processes import Processes
 from katops.errors import UserError
 
 MOST_LISTED = 20
@@ -33,8 +35,17 @@ class ImagePart:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def loader(self, preprocessing: Preprocessing, batch_size: int, workers: int = 0) -> BatchLoader:
-        """Batches in order, without random changes."""
+    def loader(
+        self,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        workers: int = 0,
+        timeout: float = 0.0,
+        *,
+        shared: bool = False,
+    ) -> BatchLoader:
+        """Batches in order, without random changes; the share of this process only where they are ``shared``."""
+        processes = current() if shared else Processes()
         return image_loader(
             self.source,
             self.indices,
@@ -42,6 +53,9 @@ class ImagePart:
             mode=preprocessing.mode,
             batch_size=batch_size,
             workers=workers,
+            timeout=timeout,
+            rank=processes.rank,
+            world_size=processes.size,
         )
 
     def absent_classes(self) -> list[str]:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-import lightning
+import torch
 from timm.data import Mixup
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics.classification import MulticlassAccuracy
 
 from katops.config import ImageTrainConfig
 from katops.data.image_loader import ImageBatch
+from katops.training.base_task import Task, ValidationValues
 from katops.training.callbacks import Monitor
 from katops.training.image_optim import build_optimizer, build_schedule
 
@@ -18,7 +18,7 @@ MONITOR = Monitor("validation_accuracy", "max", "validation accuracy {:.2%}", be
 MOST_NAMED = 8
 
 
-class ImageTask(lightning.LightningModule):
+class ImageTask(Task):
     """Learn to tell classes apart by cross-entropy with smoothed or mixed labels.
 
     The validation accuracy is the share of images whose largest logit is that of their class; with ``ema_decay`` it is
@@ -30,7 +30,7 @@ class ImageTask(lightning.LightningModule):
         config: the ``train`` section.
         steps_per_epoch: optimiser steps, for the schedule.
         names: of the training images, for messages.
-        fingerprint: of the data; kept in checkpoints, so that a run is never continued on other data.
+        fingerprint: see :class:`katops.training.base_task.Task`.
     """
 
     def __init__(
@@ -42,22 +42,26 @@ class ImageTask(lightning.LightningModule):
         names: Sequence[str],
         fingerprint: str,
     ) -> None:
-        super().__init__()
+        super().__init__(fingerprint)
         self.model = model
         self.config = config
         self.steps_per_epoch = steps_per_epoch
         self.names = names
-        self.fingerprint = fingerprint
-        self.accuracy = MulticlassAccuracy(classes, average="micro")
+        self.hits, self.losses = ValidationValues(), ValidationValues()
         self.mixup = (
             Mixup(config.mixup, config.cutmix, label_smoothing=config.label_smoothing, num_classes=classes)
             if config.mixes
             else None
         )
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember the training data."""
-        checkpoint["data_fingerprint"] = self.fingerprint
+    @property
+    def network(self) -> nn.Module:
+        """The classifier."""
+        return self.model
+
+    def size_of(self, batch: ImageBatch) -> int:
+        """Images in a batch."""
+        return len(batch.images)
 
     def on_train_epoch_start(self) -> None:
         """Mix images up to the epoch that ends it."""
@@ -70,17 +74,20 @@ class ImageTask(lightning.LightningModule):
         images, target, smoothing = batch.images, batch.labels, self.config.label_smoothing
         if self.mixup is not None:  # the mixed labels are smoothed already
             (images, target), smoothing = self.mixup(images, target), 0.0
-        loss = functional.cross_entropy(self.model(images).float(), target, label_smoothing=smoothing)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
-        return loss
+        return functional.cross_entropy(self.model(images).float(), target, label_smoothing=smoothing)
 
     def validation_step(self, batch: ImageBatch, batch_index: int) -> None:
         """Accuracy, and cross-entropy with the plain labels."""
         logits = self.model(batch.images).float()
-        self.accuracy(logits, batch.labels)
-        loss = functional.cross_entropy(logits, batch.labels)
-        self.log("validation_loss", loss, on_epoch=True, batch_size=len(logits))
-        self.log(MONITOR.name, self.accuracy, on_epoch=True, prog_bar=True, batch_size=len(logits))
+        keys = [(index,) for index in batch.index.tolist()]
+        self.hits.add(keys, logits.argmax(-1) == batch.labels)
+        self.losses.add(keys, functional.cross_entropy(logits, batch.labels, reduction="none"))
+
+    def on_validation_epoch_end(self) -> None:
+        """The means over the validation images of all processes."""
+        accuracy, loss = (torch.tensor(each.mean(), dtype=torch.float64) for each in (self.hits, self.losses))
+        self.log("validation_loss", loss, logger=False)
+        self.log(MONITOR.name, accuracy, prog_bar=True, logger=False)
 
     def sample_names(self, batch: ImageBatch) -> list[str]:
         """Names of the first images of a batch."""

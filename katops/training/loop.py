@@ -1,28 +1,28 @@
-"""The course of a training in every task: trainer, checkpoints, early stopping, Ctrl-C, and the best epoch."""
+"""The course of a training in every task: checkpoints, restarts, signals, and the best epoch."""
 
+import copy
 import functools
-import logging
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from rich.console import Console
-from torch import nn
 
 from katops.config import Optimisation
-from katops.errors import UserError
-from katops.training.callbacks import AtomicCheckpointIO, EpochLog, FiniteLoss, Monitor, RandomState
+from katops.distributed import current
+from katops.errors import Preempted, UserError
+from katops.training.agreement import Place, Restart, StepAgreement
+from katops.training.base_task import Task
+from katops.training.callbacks import EpochLog, Monitor
 from katops.training.directory import CHECKPOINTS, LOG_FILE
-from katops.training.interrupt import Interrupt
+from katops.training.signals import Signals
+from katops.training.trackers import StepLosses, trackers
+from katops.training.trainer import BEST, LAST, build_trainer, is_sharded, quiet_lightning
 
-LAST, BEST = "last", "best"
+MOST_RESTARTS = 10
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,6 @@ class Course:
         monitor: what chooses the best epoch.
         console: where to print.
         progress: show progress bars and epoch lines.
-        accumulate: batches per optimiser step.
     """
 
     directory: Path
@@ -43,7 +42,6 @@ class Course:
     monitor: Monitor
     console: Console
     progress: bool = True
-    accumulate: int = 1
 
     @property
     def last(self) -> Path:
@@ -74,9 +72,11 @@ class Course:
         return saved
 
     def run(
-        self, task: lightning.LightningModule, part: str, training: Any, validation: Any, saved: dict[str, Any] | None
+        self, task: Task, part: str, training: Any, validation: Any, saved: dict[str, Any] | None
     ) -> dict[str, Any]:
         """Train, from the checkpoint if there is one, and leave the best weights in ``task.<part>`` on the CPU.
+
+        The weights are there in the first process only.
 
         Args:
             task: with the module ``part`` to keep.
@@ -87,42 +87,93 @@ class Course:
 
         Returns:
             the entry ``training`` of the model file: epochs, seconds, and which epoch was kept for what reason.
+
+        Raises:
+            UserError: a loss or gradient is not finite, and the configuration does not say how to go on.
+            Preempted: SIGTERM or SIGUSR1 asked for an end; everything is saved.
         """
-        with quiet_lightning():
-            trainer, log, interrupt = self._trainer(validation is not None)
+        # What is spread over the processes is not put together again here: the best weights go into a copy.
+        whole = copy.deepcopy(getattr(task, part)) if is_sharded(self.train) else None
+        signals, log = Signals(), self._log()
         started = time.monotonic()
         if saved is not None and self._stopped_early(saved):
             log.load_state_dict(saved["callbacks"][log.state_key])
         else:
-            with interrupt.listening():
-                self._fit(trainer, task, training, validation, self.last if saved else None)
+            with signals.listening():
+                log = self._train(task, training, validation, self.last if saved else None, signals)
+            if any(current().gather(signals.ending)):
+                raise Preempted("stopped by a signal after the last epoch; everything is saved, --resume goes on")
+        if whole is not None:
+            setattr(task, part, whole)
         record = {
             "epochs": self.train.epochs,
             "epochs_run": len(log.rows),
             "seconds": round(sum(row["seconds"] for row in log.rows), 3),
             "session_seconds": round(time.monotonic() - started, 3),
-            **self._load_best(task, part, log),
+            **current().first(lambda: self._load_best(task, part, log)),
         }
         getattr(task, part).cpu().float().eval()
         return record
 
+    def _train(self, task: Task, training: Any, validation: Any, checkpoint: Path | None, signals: Signals) -> EpochLog:
+        """Run the trainer, again from the last checkpoint where a step asks for it."""
+        left_out: set[Place] = set()
+        while True:
+            log = self._log()
+            agreement = StepAgreement(
+                log,
+                signals,
+                self.last,
+                self.train.non_finite,
+                frozenset(left_out),
+                self.train.checkpoint_minutes,
+                self._tell,
+            )
+            try:
+                self._fit([agreement, log, signals, StepLosses()], task, training, validation, checkpoint)
+                return log
+            except Restart as restart:
+                left_out.add(restart.place)
+                if len(left_out) > MOST_RESTARTS:
+                    raise UserError(
+                        f"{restart}; it is the {len(left_out)}th restart, lower train.learning_rate"
+                    ) from None
+                self._tell(f"{restart}; going back to the last checkpoint, that batch is left out")
+                checkpoint = self.last
+
     def _fit(
-        self,
-        trainer: lightning.Trainer,
-        task: lightning.LightningModule,
-        training: Any,
-        validation: Any,
-        checkpoint: Path | None,
+        self, callbacks: list[lightning.Callback], task: Task, training: Any, validation: Any, checkpoint: Path | None
     ) -> None:
-        """Run the trainer; Ctrl-C ends it as KeyboardInterrupt, the last checkpoint being whole."""
-        try:
-            with quiet_lightning():
+        """Run the trainer once; Ctrl-C ends it as KeyboardInterrupt, the last checkpoint being whole."""
+        with quiet_lightning():
+            trainer = build_trainer(
+                self.train,
+                self.directory,
+                self.monitor if validation is not None else None,
+                callbacks,
+                trackers(self.train, self.directory),
+                live=self._live,
+            )
+            try:
                 trainer.fit(task, training, validation, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit:  # Lightning's own answer to Ctrl-C would end a notebook's kernel
-            if not trainer.interrupted:
-                raise
+            except SystemExit:  # Lightning's own answer to Ctrl-C would end a notebook's kernel
+                if not trainer.interrupted:
+                    raise
         if trainer.interrupted:
             raise KeyboardInterrupt
+
+    @property
+    def _live(self) -> bool:
+        return self.progress and self.console.is_terminal and current().is_first
+
+    def _log(self) -> EpochLog:
+        first = current().is_first
+        plain = functools.partial(self.console.print, highlight=False, soft_wrap=True)
+        report = plain if first and self.progress and not self._live else None
+        return EpochLog(self.directory / LOG_FILE if first else None, self.monitor, report)
+
+    def _tell(self, sentence: str) -> None:
+        self.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     def _stopped_early(self, checkpoint: dict[str, Any]) -> bool:
         """Whether the run that left this checkpoint had ended by early stopping."""
@@ -131,43 +182,7 @@ class Course:
             state["wait_count"] >= state["patience"] for state in states
         )
 
-    def _trainer(self, validate: bool) -> tuple[lightning.Trainer, EpochLog, Interrupt]:
-        train, monitor = self.train, self.monitor
-        live = self.progress and self.console.is_terminal
-        plain = functools.partial(self.console.print, highlight=False, soft_wrap=True)
-        log = EpochLog(self.directory / LOG_FILE, monitor, None if live or not self.progress else plain)
-        keep = functools.partial(ModelCheckpoint, self.last.parent, enable_version_counter=False, save_top_k=1)
-        interrupt = Interrupt()
-        callbacks: list[lightning.Callback] = [FiniteLoss(), log, RandomState(), interrupt]
-        if validate:
-            callbacks.append(keep(filename=BEST, monitor=monitor.name, mode=monitor.mode))
-        callbacks.append(keep(filename=LAST, save_on_train_epoch_end=True))
-        if train.ema_decay is not None:
-            callbacks.append(EMAWeightAveraging(decay=train.ema_decay))
-        if train.early_stopping is not None:
-            callbacks.append(EarlyStopping(monitor.name, patience=train.early_stopping, mode=monitor.mode))
-        if live:
-            callbacks.append(RichProgressBar())
-        trainer = lightning.Trainer(
-            max_epochs=train.epochs,
-            max_steps=train.max_steps or -1,
-            accelerator=train.device,
-            devices=1,
-            precision=train.precision,
-            gradient_clip_val=train.gradient_clip,
-            accumulate_grad_batches=self.accumulate,
-            callbacks=callbacks,
-            plugins=[AtomicCheckpointIO()],
-            logger=False,
-            default_root_dir=self.directory,
-            enable_progress_bar=live,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1,
-        )
-        return trainer, log, interrupt
-
-    def _load_best(self, task: nn.Module, part: str, log: EpochLog) -> dict[str, Any]:
+    def _load_best(self, task: Task, part: str, log: EpochLog) -> dict[str, Any]:
         """Put the best weights into the module and say which epoch they are from."""
         path, chosen = (self.best, BEST) if self.best.is_file() else (self.last, LAST)
         if not path.is_file():
@@ -185,34 +200,3 @@ class Course:
             "monitor": name if chosen == BEST else None,
             "best_value": next((row[name] for row in log.rows if row["epoch"] == epoch), None),
         }
-
-
-def check_device(train: Optimisation) -> None:
-    """Refuse what this machine cannot do, in words of the configuration."""
-    gpu = torch.cuda.is_available()
-    if train.device == "cuda" and not gpu:
-        raise UserError("train.device is 'cuda', but torch sees no CUDA device here; use 'auto' or 'cpu'")
-    if train.precision == "16-mixed" and (train.device == "cpu" or not gpu):
-        raise UserError("train.precision is '16-mixed', which needs a GPU; on the CPU use 'bf16-mixed' or '32-true'")
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Leave out advertisements, hardware lists and advice that does not apply here; warnings of other origin stay."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            # Worker processes are not faster for files without compression.
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            # Validation samples are optional; and a run that max_steps ends within an epoch skips them once.
-            warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
-            warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
-            # A resumed run finds its own checkpoints.
-            warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
-            warnings.filterwarnings("ignore", module="lightning", category=FutureWarning)
-            warnings.filterwarnings("ignore", module="lightning", category=DeprecationWarning)
-            yield
-    finally:
-        logger.setLevel(level)

@@ -178,11 +178,11 @@ def _schedule(config: TrainConfig) -> Callable[..., LRScheduler | None]:
 
 
 def steps_per_epoch(config: TrainConfig, n_samples: int) -> int:
-    """Optimiser steps of one pass over ``n_samples`` training samples."""
-    return math.ceil(n_samples / config.batch_size)
+    """Optimiser steps of one pass over ``n_samples`` training samples, those of one process."""
+    return math.ceil(math.ceil(n_samples / config.batch_size) / config.accumulate)
 
 
 def total_steps(config: TrainConfig, n_samples: int) -> int:
-    """Optimiser steps of the whole training on ``n_samples`` training samples."""
+    """Optimiser steps of the whole training on ``n_samples`` training samples, those of one process."""
     steps = config.epochs * steps_per_epoch(config, n_samples)
     return min(steps, config.max_steps) if config.max_steps else steps

@@ -8,7 +8,22 @@ from katops.config import BaseRunConfig, load_config
 from katops.errors import UserError
 from katops.training.directory import CONFIG_FILE
 
-FREE_ON_RESUME = ("name", "output", "report", "plugins", "repeats", "train.device", "data.memory", "data.workers")
+FREE_ON_RESUME = (
+    "name",
+    "output",
+    "report",
+    "plugins",
+    "repeats",
+    "train.device",
+    "train.num_nodes",
+    "train.activation_checkpointing",
+    "train.checkpoint_minutes",
+    "train.non_finite",
+    "train.trackers",
+    "data.memory",
+    "data.workers",
+    "data.timeout",
+)
 """Keys that may differ between a run and its continuation; everything else would make it another run."""
 
 

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from katops.config import TrainConfig
 from katops.fields import FieldSample
 from katops.metrics import relative_l2
 from katops.predictors import FieldPredictor
 from katops.predictors.rollout import following
+from katops.training.base_task import Task, ValidationValues
 from katops.training.callbacks import Monitor
 from katops.training.losses import Loss, both_without_masked, without_masked
 from katops.training.optim import build_optimizer, build_schedule
@@ -20,7 +20,7 @@ from katops.training.optim import build_optimizer, build_schedule
 MONITOR = Monitor("validation_relative_l2", "min", "validation error {:.4g}")
 
 
-class OperatorTask(lightning.LightningModule):
+class OperatorTask(Task):
     """Learn an operator from pairs of fields.
 
     The validation metric is the mean over samples of the relative L2 error of one call in physical units, where nothing
@@ -34,7 +34,7 @@ class OperatorTask(lightning.LightningModule):
         loss: see :mod:`katops.training.losses`.
         config: the ``train`` section.
         steps: optimiser steps of the whole training and of one epoch, for the schedule.
-        fingerprint: of the training data; kept in checkpoints, so that a run is never continued on other data.
+        fingerprint: see :class:`katops.training.base_task.Task`.
     """
 
     def __init__(
@@ -45,23 +45,26 @@ class OperatorTask(lightning.LightningModule):
         steps: tuple[int, int],
         fingerprint: str,
     ) -> None:
-        super().__init__()
+        super().__init__(fingerprint)
         self.predictor = predictor
         self.loss = loss
         self.config = config
         self.steps = steps
-        self.fingerprint = fingerprint
+        self.errors = ValidationValues()
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember the training data."""
-        checkpoint["data_fingerprint"] = self.fingerprint
+    @property
+    def network(self) -> nn.Module:
+        """The operator."""
+        return self.predictor.model
+
+    def size_of(self, batch: FieldSample) -> int:
+        """Windows in a batch."""
+        return len(batch.x)
 
     def training_step(self, batch: FieldSample, batch_index: int) -> Tensor:
         """Mean loss of one batch."""
         losses = [self.loss(y, target, batch.mask) for y, target in self._predictions(batch)]
-        loss = torch.stack(losses).mean()
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.x))
-        return loss
+        return torch.stack(losses).mean()
 
     def _predictions(self, batch: FieldSample) -> Iterator[tuple[Tensor, Tensor]]:
         """(prediction, target) of the calls whose loss counts: one, or those of a rollout."""
@@ -95,8 +98,11 @@ class OperatorTask(lightning.LightningModule):
         """Relative L2 error in physical units."""
         prediction = self.predictor(batch.x, batch.time, batch.constants)
         prediction, target = both_without_masked(prediction, batch.y, batch.mask)
-        error = relative_l2(prediction.flatten(1, 2), target.flatten(1, 2)).mean()
-        self.log(MONITOR.name, error, on_epoch=True, prog_bar=True, batch_size=len(batch.x))
+        self.errors.add(map(tuple, batch.index.tolist()), relative_l2(prediction.flatten(1, 2), target.flatten(1, 2)))
+
+    def on_validation_epoch_end(self) -> None:
+        """The mean over the validation windows of all processes."""
+        self.log(MONITOR.name, torch.tensor(self.errors.mean(), dtype=torch.float64), prog_bar=True, logger=False)
 
     def sample_names(self, batch: FieldSample) -> list[int | str]:
         """Numbers of the samples in a batch, each with the number of its file where there are several."""

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -15,6 +16,7 @@ from katops.config import Component, ImageRunConfig
 from katops.data.image_loader import ImageBatch, image_loader
 from katops.data.loader import BatchLoader
 from katops.data.preprocessing import Preprocessing
+from katops.distributed import current
 from katops.errors import UserError
 from katops.predictors import ImagePredictor
 from katops.predictors.classifiers import build_classifier
@@ -23,6 +25,7 @@ from katops.training.directory import TRIALS
 from katops.training.image_data import ImageData
 from katops.training.image_task import MONITOR, ImageTask
 from katops.training.loop import Course
+from katops.training.memory import set_activation_checkpointing
 
 
 @dataclass(frozen=True)
@@ -70,28 +73,47 @@ def run_trial(
     resume: bool,
     console: Console,
     progress: bool = True,
-) -> Bundle:
+) -> Bundle | None:
     """Train, measure the accuracy on the reported images, and save ``model.safetensors`` in the trial's folder.
 
-    A finished trial is only loaded when the run is resumed, an unfinished one is continued.
+    The model is ``None`` in all processes but the first, which measures and saves. A finished trial is only loaded when
+    the run is resumed, an unfinished one is continued.
 
     Raises:
         UserError: the loss became NaN; the trial to resume was begun with other data.
     """
-    if resume and trial.is_finished:
+    if resume and current().first(lambda: trial.is_finished):
         return _finished(trial, data)
     options = trial.model.options
     sample = conversion_sample(data.train, preprocessing) if options.get("convert") else None
     lightning.seed_everything(trial.seed, workers=True, verbose=False)
     model = build_classifier(trial.model.name, options, len(data.classes), preprocessing.input_size, sample)
     conversion = {} if sample is None else {"conversion": report_conversion(model, len(sample), console)}
-    course = Course(trial.folder, config.train, MONITOR, console, progress, config.train.accumulate)
-    saved = course.saved(data.fingerprint, "the images are not those") if resume and course.last.is_file() else None
+    set_activation_checkpointing(model, config.train, trial.model.name)
+    course = Course(trial.folder, config.train, MONITOR, console, progress)
+    saved = None
+    if resume and current().first(course.last.is_file):
+        saved = current().together(lambda: course.saved(data.fingerprint, "the images are not those"))
     training = _training_loader(config, trial, data, preprocessing)
-    validation = data.validation and data.validation.loader(preprocessing, config.train.batch_size, config.data.workers)
+    validation = data.validation and data.validation.loader(
+        preprocessing, config.train.batch_size, config.data.workers, config.data.timeout, shared=True
+    )
     steps = -(-len(training) // config.train.accumulate)
     task = ImageTask(model, len(data.classes), config.train, steps, data.train.source.names, data.fingerprint)
     record = course.run(task, "model", training, validation, saved)
+    return current().alone(lambda: _finish(config, trial, data, preprocessing, task.model, record, conversion))
+
+
+def _finish(
+    config: ImageRunConfig,
+    trial: Trial,
+    data: ImageData,
+    preprocessing: Preprocessing,
+    model: nn.Module,
+    record: dict[str, Any],
+    conversion: dict[str, Any],
+) -> Bundle:
+    """Measure the trained model and save it."""
     name, reported = data.reported
     batches = reported.loader(preprocessing, config.train.batch_size, config.data.workers)
     accuracy, images_per_second = measure_accuracy(model, batches, evaluation_device(config.train.device))
@@ -121,14 +143,17 @@ def check_trials(config: ImageRunConfig, data: ImageData, preprocessing: Preproc
     Raises:
         UserError: a model or an option does not exist or does not fit; the batch is larger than the training part.
     """
-    if config.train.batch_size > len(data.train):
+    processes = current().size
+    if config.train.batch_size * processes > len(data.train):
+        each = "" if processes == 1 else f" in each of the {processes} processes"
         raise UserError(
-            f"train.batch_size is {config.train.batch_size}, but there are {len(data.train)} training images; "
+            f"train.batch_size is {config.train.batch_size}{each}, but there are {len(data.train)} training images; "
             f"make the batch smaller"
         )
     preprocessing.training(config.data.augmentation and config.data.augmentation.model_dump())
     for model in (config.model, *config.compare):
-        build_classifier(model.name, model.options, len(data.classes), preprocessing.input_size)
+        built = build_classifier(model.name, model.options, len(data.classes), preprocessing.input_size)
+        set_activation_checkpointing(built, config.train, model.name)
 
 
 def measure_accuracy(model: nn.Module, batches: BatchLoader, device: torch.device) -> tuple[float, float]:
@@ -177,4 +202,7 @@ def _training_loader(
         training=True,
         seed=trial.seed,
         workers=config.data.workers,
+        timeout=config.data.timeout,
+        rank=current().rank,
+        world_size=current().size,
     )

@@ -45,7 +45,11 @@ class _Belt:
 
 
 def read_ahead(
-    jobs: Iterator[Job], work: Callable[[Job], Result], advise: Callable[[Job], None], depth: int = 2
+    jobs: Iterator[Job],
+    work: Callable[[Job], Result],
+    advise: Callable[[Job], None],
+    depth: int = 2,
+    timeout: float | None = None,
 ) -> Iterator[Result]:
     """Yield ``work(job)`` for every job in order, worked out in a thread that is up to ``depth`` results ahead.
 
@@ -57,15 +61,28 @@ def read_ahead(
         work: called in the thread.
         advise: called in the thread with the job after the one that is worked on next.
         depth: results that may wait.
+        timeout: seconds that a result may take; ``None`` waits for ever.
+
+    Raises:
+        UserError: a result has taken longer; the thread is left behind.
     """
     belt, process = _Belt(depth), os.getpid()
     thread = threading.Thread(target=_run, args=(belt, jobs, work, advise), name="katops-read-ahead", daemon=True)
     thread.start()
+    waits = True
     try:
         while True:
             if os.getpid() != process:
                 raise RuntimeError("an iterator over batches does not survive a fork; start a new one")
-            result = belt.results.get()
+            try:
+                result = belt.results.get(timeout=timeout)
+            except queue.Empty:
+                # It cannot be waited for: what it is waiting for itself, a file system perhaps, does not answer.
+                waits = False
+                raise UserError(
+                    f"reading a batch has taken more than {timeout:g} s; look at the file system, or allow more with "
+                    f"data.timeout (0: any)"
+                ) from None
             if isinstance(result, _Failure):
                 try:
                     raise result.error
@@ -82,7 +99,7 @@ def read_ahead(
         if os.getpid() == process:
             belt.stop()
             # The garbage collector may run this in the thread itself.
-            if threading.current_thread() is not thread:
+            if waits and threading.current_thread() is not thread:
                 thread.join()
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C during a training."""
+"""Signals during a training."""
 
 import contextlib
 import signal
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from katops.training.interrupt import Interrupt
+from katops.training.signals import Signals
 
 
 @pytest.fixture(autouse=True)
@@ -17,8 +17,8 @@ def as_it_was() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def next_batch(interrupt: Interrupt) -> None:
-    interrupt.on_train_batch_start(None, None, None, 0)
+def next_batch(signals: Signals) -> None:
+    signals.on_train_batch_start(None, None, None, 0)
 
 
 def press_in_vain() -> None:
@@ -28,12 +28,12 @@ def press_in_vain() -> None:
         pytest.fail("nothing was raised")
 
 
-def train(interrupt: Interrupt, steps: list[str], *, batches_after: int) -> None:
-    with interrupt.listening():
-        next_batch(interrupt)
+def train(signals: Signals, steps: list[str], *, batches_after: int) -> None:
+    with signals.listening():
+        next_batch(signals)
         press_in_vain()
         for number in range(batches_after):
-            next_batch(interrupt)
+            next_batch(signals)
             steps.append(f"batch {number}")
         steps.append("end")
 
@@ -43,7 +43,7 @@ def test_an_interrupt_that_was_swallowed_is_raised_before_the_next_batch_or_at_t
     signal.signal(signal.SIGINT, signal.default_int_handler)
     done: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        train(Interrupt(), done, batches_after=batches_after)
+        train(Signals(), done, batches_after=batches_after)
     assert done == steps
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -51,17 +51,17 @@ def test_an_interrupt_that_was_swallowed_is_raised_before_the_next_batch_or_at_t
 def test_a_handler_that_does_not_end_the_program_does_not_end_the_training() -> None:
     pressed = []
     signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
-    interrupt = Interrupt()
-    with interrupt.listening():
+    signals = Signals()
+    with signals.listening():
         signal.raise_signal(signal.SIGINT)
-        next_batch(interrupt)
+        next_batch(signals)
     assert pressed == [signal.SIGINT]
 
 
 @pytest.mark.parametrize("ignored", [signal.SIG_IGN, signal.SIG_DFL])
 def test_what_is_no_function_stays(ignored: signal.Handlers) -> None:
     signal.signal(signal.SIGINT, ignored)
-    with Interrupt().listening():
+    with Signals().listening():
         assert signal.getsignal(signal.SIGINT) == ignored
 
 
@@ -70,7 +70,7 @@ def test_other_threads_leave_the_handler_alone() -> None:
     found = []
 
     def train() -> None:
-        with Interrupt().listening():
+        with Signals().listening():
             found.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=train)

@@ -1,0 +1,97 @@
+"""Joining the processes that torchrun or SLURM has started."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+
+import torch
+from torch import distributed as dist
+from torch.distributed.rendezvous import rendezvous
+
+from katops.distributed.heartbeat import Heartbeat
+from katops.distributed.processes import Processes, current
+from katops.errors import ToldElsewhere, UserError
+
+# Processes wait for each other for as long as the first one evaluates or generates. Whether the others are alive is
+# found out by the heartbeat, not by the end of somebody's patience.
+PATIENCE = timedelta(days=7)
+
+
+@contextmanager
+def joined() -> Iterator[Processes]:
+    """The processes of this job, which talk to each other until the block ends.
+
+    They are those of ``torchrun`` or ``srun``, found in the environment; outside of both this process is alone. Where
+    they are joined already, by a caller, they stay joined.
+
+    Raises:
+        UserError: a process of the job is gone; the environment of SLURM does not say what is needed.
+    """
+    if not dist.is_available() or dist.is_initialized() or not _started_by_launcher():
+        yield current()
+        return
+    if os.environ["WORLD_SIZE"] == "1":
+        yield Processes()
+        return
+    store, rank, size = next(rendezvous("env://"))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    processes = current()
+    heartbeat = Heartbeat(store, processes)
+    try:
+        with heartbeat.beating(), _losses_as_errors(heartbeat):
+            yield processes
+    finally:
+        # What is not in order any more cannot be put away in order.
+        with suppress(RuntimeError):
+            dist.destroy_process_group()
+
+
+@contextmanager
+def _losses_as_errors(heartbeat: Heartbeat) -> Iterator[None]:
+    """The words of gloo, NCCL and TCP for a process that is gone, as one sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except RuntimeError as error:
+        if not is_loss(error):
+            raise
+        sentence = heartbeat.sentence()
+        raise (UserError if heartbeat.tells() else ToldElsewhere)(sentence) from error
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether an exception says that another process does not answer any more."""
+    text = str(error)
+    words = ("Connection closed by peer", "Connection reset by peer", "gloo/transport", "Broken pipe")
+    return isinstance(error, dist.DistError) or any(word in text for word in words)
+
+
+def _started_by_launcher() -> bool:
+    """Whether the environment is that of torchrun, or of srun, whose variables are then given torchrun's names."""
+    if dist.is_torchelastic_launched():
+        return True
+    # A batch script has the variables of SLURM too; only what srun has started is one of several.
+    if "SLURM_STEP_ID" not in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) == 1:
+        return False
+    from lightning.fabric.plugins.environments import SLURMEnvironment
+
+    slurm = SLURMEnvironment(auto_requeue=False)
+    size, nodes = slurm.world_size(), int(os.environ.get("SLURM_STEP_NUM_NODES", "1"))
+    if size % nodes:
+        raise UserError(
+            f"srun has started {size} processes on {nodes} nodes; start as many on each (--ntasks-per-node)"
+        )
+    os.environ.update(
+        RANK=str(slurm.global_rank()),
+        WORLD_SIZE=str(size),
+        LOCAL_RANK=str(slurm.local_rank()),
+        LOCAL_WORLD_SIZE=str(size // nodes),
+        MASTER_ADDR=slurm.main_address,
+        MASTER_PORT=str(slurm.main_port),
+    )
+    return True
