@@ -168,21 +168,31 @@ def _answering(batches: Iterator[Any]) -> Iterator[Any]:
             batch = next(batches)
         except StopIteration:
             return
-        except RuntimeError as error:
-            text = " ".join(str(error).split())
-            if "timed out" in text:
-                raise UserError(
-                    f"a process that reads data has not answered ({text}); look at the file system, or allow more "
-                    f"seconds for a batch with data.timeout (0: any)"
-                ) from error
-            if "worker" in text and ("exited unexpectedly" in text or "is killed" in text):
-                raise UserError(
-                    f"a process that reads data was ended from outside ({text}), for want of memory perhaps; use fewer "
-                    f"data.workers or a smaller train.batch_size"
-                ) from error
-            raise
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            raise worker_failure(error) or error from None
         yield batch
         del batch
+
+
+def worker_failure(error: Exception) -> UserError | None:
+    """What torch says of a reading process that hangs or was killed, in one sentence; ``None`` of other errors.
+
+    torch notices the end of a process by a signal, so that the error is raised wherever the program is just then.
+    """
+    text = " ".join(str(error).split())
+    if "DataLoader timed out" in text:
+        return UserError(
+            f"a process that reads data has not answered ({text}); look at the file system, or allow more seconds for "
+            f"a batch with data.timeout (0: any)"
+        )
+    killed = "DataLoader worker" in text and ("exited unexpectedly" in text or "is killed" in text)
+    # The batch itself is fetched from the process that has made it.
+    if killed or isinstance(error, ConnectionError | EOFError):
+        return UserError(
+            f"a process that reads data was ended from outside ({text}), for want of memory perhaps; use fewer "
+            f"data.workers or a smaller train.batch_size"
+        )
+    return None
 
 
 def batch_loader(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from katops.errors import UserError
 from katops.fields import STENCIL_BOUNDARIES, Boundary, normalise_boundary
@@ -128,6 +129,7 @@ class MgNO(nn.Module):
         n_axes = number_of_axes(boundary, 2 if grid is None else len(grid), spatial_dims)
         self.boundary = normalise_boundary(boundary, n_axes, STENCIL_BOUNDARIES)
         self.add_input = add_input
+        self.grad_checkpointing = False
         mixer = _space_mixer(space_mixer, cycle_options, grid, self.boundary)
         widths = [in_channels] + [hidden_channels] * n_layers
         pairs = list(pairwise(widths))
@@ -150,12 +152,22 @@ class MgNO(nn.Module):
         check_field(x, self.in_channels, len(self.boundary), type(self).__name__)
         u = channels_last(x)
         layers = zip(self.mixers, self.pointwise, self.biases, self.norms, self.activations, strict=True)
-        for mixer, pointwise, bias, norm, act in layers:
-            v = mixer(u)
-            u = act(norm(bias(v if pointwise is None else v + _on_channels(pointwise, u))))
+        for layer in layers:
+            u = checkpoint(_layer, u, *layer, use_reentrant=False) if self.grad_checkpointing else _layer(u, *layer)
         linear = isinstance(self.projection, nn.Linear)
         y = (_on_channels(self.projection, u) if linear else self.projection(u)).contiguous()
         return y + x if self.add_input else y
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Whether the layers keep their inputs only, and compute the rest again on the way back."""
+        self.grad_checkpointing = enable
+
+
+def _layer(
+    u: Tensor, mixer: nn.Module, pointwise: nn.Module | None, bias: nn.Module, norm: nn.Module, act: nn.Module
+) -> Tensor:
+    v = mixer(u)
+    return act(norm(bias(v if pointwise is None else v + _on_channels(pointwise, u))))
 
 
 def _space_mixer(

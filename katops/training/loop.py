@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from katops.config import Optimisation
+from katops.data.loader import worker_failure
 from katops.distributed import current
 from katops.errors import Preempted, UserError
 from katops.training.agreement import Place, Restart, StepAgreement
@@ -156,6 +157,8 @@ class Course:
             )
             try:
                 trainer.fit(task, training, validation, ckpt_path=checkpoint, weights_only=True)
+            except RuntimeError as error:
+                raise worker_failure(error) or error from None
             except SystemExit:  # Lightning's own answer to Ctrl-C would end a notebook's kernel
                 if not trainer.interrupted:
                     raise

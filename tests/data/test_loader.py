@@ -3,7 +3,10 @@
 import gc
 import itertools
 import multiprocessing
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 
 import h5py
@@ -281,3 +284,51 @@ def test_another_sampler_in_place_of_ours_is_followed(moving):
     state = other.state_dict()
     other.load_state_dict({**state, "batches": 7})
     assert _rows(other) == _rows(batch_loader(dataset, batch_size=6))[7:]
+
+
+class Hanging(FieldDataset):
+    """A data set whose file system does not answer from the third window on."""
+
+    def read(self, indices, *arguments):
+        if max(indices) >= 12:
+            time.sleep(30)
+        return super().read(indices, *arguments)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_reading_that_hangs_ends_with_a_sentence(moving, workers):
+    method = "fork" if workers else None
+    loader = batch_loader(Hanging(describe(moving)), batch_size=6, workers=workers, timeout=3.0, start_method=method)
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"data\.timeout"):
+        list(loader)
+    assert time.monotonic() - began < 25
+
+
+DYING = """
+import os, signal, sys
+from katops.data.dataset import FieldDataset
+from katops.data.formats import describe
+from katops.data.loader import batch_loader, worker_failure
+
+class Dying(FieldDataset):
+    def read(self, indices, *arguments):
+        if max(indices) >= 12:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(indices, *arguments)
+
+try:
+    for batch in batch_loader(Dying(describe(sys.argv[1])), batch_size=6, workers=1, start_method="fork"):
+        pass
+except RuntimeError as error:
+    sys.exit(str(worker_failure(error)))
+except ValueError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_reading_process_that_is_killed_ends_with_a_sentence(moving):
+    # In a process of its own: torch raises the error wherever the program is when it gets the signal.
+    ended = subprocess.run([sys.executable, "-c", DYING, str(moving)], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "a process that reads data was ended from outside" in ended.stderr

@@ -67,6 +67,14 @@ def test_even_shares_lack_fewer_indices_than_there_are_ranks(world_size, more, s
 
 
 @bounded
+@given(st.integers(1, 6), st.integers(1, 40))
+def test_repeating_shares_are_even_and_lack_nothing(world_size, n):
+    shares = _ranks(n, world_size, even="repeat", shuffle=False)
+    assert {len(share) for share in shares} == {-(-n // world_size)}
+    assert {index for share in shares for index in share} == set(range(100, 100 + n))
+
+
+@bounded
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 30))
 def test_the_batches_of_all_ranks_together_are_those_of_one_process(world_size, batch_size, more):
     n = world_size + more
@@ -88,7 +96,7 @@ def test_a_share_counts_as_distributed_so_that_it_is_not_shared_out_again():
     [
         ({"rank": 2, "world_size": 2}, "rank 2 is not one of 2"),
         ({"rank": 0, "world_size": 6}, "5 windows cannot be shared by 6"),
-        ({"rank": 0, "world_size": 2, "even": "pad"}, "'pad'; allowed: False, 'drop'"),
+        ({"rank": 0, "world_size": 2, "even": "pad"}, "'pad'; allowed: False, 'drop', 'repeat'"),
     ],
 )
 def test_impossible_shares_are_refused(options, message):
