@@ -16,6 +16,8 @@ from katops.errors import ToldElsewhere, UserError
 # Processes wait for each other for as long as the first one evaluates or generates. Whether the others are alive is
 # found out by the heartbeat, not by the end of somebody's patience.
 PATIENCE = timedelta(days=7)
+FIRST_PORT = 15000
+"""Of the ports by which the processes of a SLURM job meet; the last digits of its number tell jobs apart."""
 
 
 @contextmanager
@@ -78,20 +80,22 @@ def _started_by_launcher() -> bool:
     # A batch script has the variables of SLURM too; only what srun has started is one of several.
     if "SLURM_STEP_ID" not in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) == 1:
         return False
+    # Lightning's own reading of these variables refuses whoever has written --ntasks in place of --ntasks-per-node.
     from lightning.fabric.plugins.environments import SLURMEnvironment
 
-    slurm = SLURMEnvironment(auto_requeue=False)
-    size, nodes = slurm.world_size(), int(os.environ.get("SLURM_STEP_NUM_NODES", "1"))
+    size, nodes = int(os.environ["SLURM_NTASKS"]), int(os.environ.get("SLURM_STEP_NUM_NODES", "1"))
     if size % nodes:
         raise UserError(
             f"srun has started {size} processes on {nodes} nodes; start as many on each (--ntasks-per-node)"
         )
+    first = SLURMEnvironment.resolve_root_node_address(os.environ.get("SLURM_NODELIST", "127.0.0.1"))
+    port = FIRST_PORT + int(os.environ.get("SLURM_JOB_ID", "0")[-4:])
     os.environ.update(
-        RANK=str(slurm.global_rank()),
+        RANK=os.environ["SLURM_PROCID"],
         WORLD_SIZE=str(size),
-        LOCAL_RANK=str(slurm.local_rank()),
+        LOCAL_RANK=os.environ["SLURM_LOCALID"],
         LOCAL_WORLD_SIZE=str(size // nodes),
-        MASTER_ADDR=slurm.main_address,
-        MASTER_PORT=str(slurm.main_port),
+        MASTER_ADDR=os.environ.get("MASTER_ADDR", first),
+        MASTER_PORT=os.environ.get("MASTER_PORT", str(port)),
     )
     return True

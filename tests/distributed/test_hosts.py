@@ -45,12 +45,22 @@ def hosts() -> Iterator[list[str]]:
 
 
 def start(host: str, number: int, config: Path) -> subprocess.Popen:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
-    meeting = [f"--node-rank={number}", "--master-addr=10.77.0.1", "--master-port=29500"]
-    command = [*launcher, *meeting, "-m", "katops", "train", str(config)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "cable"}
+    """A process on a host, with the variables that srun gives it."""
+    slurm = {
+        "SLURM_JOB_ID": "4711",
+        "SLURM_STEP_ID": "0",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NUM_NODES": "2",
+        "SLURM_NTASKS": "2",
+        "SLURM_NODELIST": "10.77.0.1,10.77.0.2",
+        "SLURM_PROCID": str(number),
+        "SLURM_NODEID": str(number),
+        "SLURM_LOCALID": "0",
+    }
+    environment = {**os.environ, **slurm, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "cable"}
+    command = ["ip", "netns", "exec", host, sys.executable, "-m", "katops", "train", str(config)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(["ip", "netns", "exec", host, *command], env=environment, **pipes)
+    return subprocess.Popen(command, env=environment, **pipes)
 
 
 def test_two_hosts_run_one_training(hosts: list[str], tmp_path: Path, scenarios: dict[str, Any]) -> None:
