@@ -9,6 +9,7 @@ from katops.interpret.importance import feature_importance, plot_feature_scores,
 from katops.interpret.iterative_pruning import PruningPath, plot_pareto, prune_estimator
 from katops.interpret.network_plot import plot_network
 from katops.interpret.pruning import compacted, mask_edges, prune
+from katops.interpret.shapley import shapley_values
 from katops.interpret.symbolic_fit import CurveFit, fit_curves, suggestion_table
 from katops.interpret.symbolic_library import SymbolicFunction, SymbolicLibrary
 from katops.interpret.symbolic_model import suggest, symbolic
@@ -39,6 +40,7 @@ __all__ = [
     "prune",
     "prune_estimator",
     "shap_values",
+    "shapley_values",
     "standard_shapes",
     "suggest",
     "suggestion_table",

@@ -89,7 +89,7 @@ def _curve(fitted: FittedTable, scaled: np.ndarray, output: int, number: int, be
     # Values of the rows themselves tell by how much the curve has to be moved for its mean over them to be 0.
     places = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), BACKGROUND_ROWS)).round().astype(int))
     values = (np.concatenate([x, rows[places]]) - column.offset) / column.scale
-    exact = all(len(model.layers) == 1 and not model.layers[0].products for model in fitted.models)
+    exact = fitted.additive
     background = scaled[places[:1]] if exact else scaled[places]
     curves = []
     for model in fitted.models:

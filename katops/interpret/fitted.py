@@ -41,6 +41,11 @@ class FittedTable:
         return hasattr(self.estimator, "classes_")
 
     @property
+    def additive(self) -> bool:
+        """Whether every output is a sum of functions of single inputs."""
+        return all(len(model.layers) == 1 and not model.layers[0].products for model in self.models)
+
+    @property
     def names(self) -> list[str]:
         """Names of the inputs."""
         return [column.name for column in self.columns]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogFormatter, NullLocator
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
 
 from katops.errors import UserError
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 RETRAINING_STEPS = 40
+CLOSEST_LABELS = 0.25
+"""Of numbers of edges whose logarithms differ by less, one is labelled."""
 
 
 @dataclass(frozen=True)
@@ -255,13 +258,30 @@ def plot_pareto(path: PruningPath, *, ax: Axes | None = None, label: str = "cros
         textcoords="offset points",
         fontsize=TEXT,
         color=POINT,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
     )
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ticks = [count for count in path.edges if count <= 4 or count in (path.chosen, path.edges[0])]
+    ticks = _apart([path.chosen, path.edges[0], *reversed(path.edges)])
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    _plain_labels(ax.yaxis, *ax.get_ylim())
     ax.set_xlabel("edges", fontsize=TEXT)
     ax.set_ylabel(label, fontsize=TEXT)
     return ax
+
+
+def _apart(counts: list[int]) -> list[int]:
+    """Those whose labels do not touch on a logarithmic axis; earlier ones go first."""
+    kept: list[int] = []
+    for count in counts:
+        if all(abs(np.log(count / other)) >= CLOSEST_LABELS for other in kept):
+            kept.append(count)
+    return sorted(kept)
+
+
+def _plain_labels(axis: Axis, low: float, high: float) -> None:
+    """A few labels as plain numbers, also where a logarithmic axis spans less than a decade."""
+    axis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)) if high < 10 * low else LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())

@@ -27,6 +27,8 @@ _WHERE = {
     "MaterialsTable": "katops.materials.typed_table",
     "table_from_frame": "katops.materials.datasets",
     "design_table": "katops.materials.design",
+    "composition_grid": "katops.materials.candidates",
+    "pareto_front": "katops.materials.candidates",
     "CompositionFeatures": "katops.materials.composition_features",
     "Folds": "katops.materials.folds",
     "make_folds": "katops.materials.folds",

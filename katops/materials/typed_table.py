@@ -123,8 +123,13 @@ class MaterialsTable:
         return input_keys(keys, self.frame, self.process)
 
     def summary(self) -> dict[str, Any]:
-        """The card with what was read: rows, elements, known values of each target, and the cleaning; plain JSON."""
+        """The card with what was read: rows, elements, known and missing values, repeats, the cleaning; plain JSON.
+
+        ``missing`` counts the gaps of every column that has some, ``repeated`` the rows whose inputs another row has.
+        """
         card = self.card
+        gaps = self.frame[[column.name for column in card.columns if column.name in self.frame]].isna().sum()
+        keys = self.keys("inputs")
         return {
             "name": card.name,
             "title": card.title,
@@ -135,6 +140,8 @@ class MaterialsTable:
             "compositions": len(set(self.keys("composition"))),
             "elements": {symbol: int((self.frame[symbol] > 0).sum()) for symbol in self.elements},
             "targets": {name: int(self.frame[name].notna().sum()) for name in self.targets},
+            "missing": {str(name): int(count) for name, count in gaps.items() if count},
+            "repeated": len(keys) - len(set(keys)),
             "units": self.units,
             "cleaning": [
                 {"rule": step.rule, "action": step.action, "rows": list(step.rows), "reason": step.reason}

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from katops.drawing import named
 from katops.files import write_text
 from katops.interpret.curves import effect_curves
 from katops.report.cards import Card, card
@@ -235,7 +236,7 @@ def _curve_pictures(result: StudyResult, final: Final) -> Iterator[Picture]:
             "Effect of one feature alone: the function that the KAN has learned where there are no hidden nodes, else "
             "the mean over the rows as that feature is varied. The band is the spread of the ensemble, ticks at the "
             "bottom are rows, the grey ground lies beyond them. Dotted: rules of the literature.",
-            effects_figure(curves, study.design.units, output),
+            effects_figure(curves, study.design.units, named(output, study.table.units.get(output, ""))),
         )
 
 

@@ -21,7 +21,7 @@ MOST_SCHEMES = 3
 MOST_ELEMENTS = 40
 WIDEST = 30
 """Letters of a label that have room below a small panel."""
-GREY = "#9aa3ad"
+GREY, SEEN = "#9aa3ad", "#6b7580"
 RULES = {
     "valence_electron_concentration": ((6.87, "bcc below 6.87"), (8.0, "fcc from 8.0")),
     "size_mismatch": ((6.6, "solid solution below 6.6"),),
@@ -96,8 +96,10 @@ def parity_figure(result: StudyResult, output: int) -> Figure:
         band = np.abs(ends) * BAND
         axes.fill_between(ends, ends - band, ends + band, color=GREY, alpha=0.18, lw=0, label="± 10 %")
         axes.plot(ends, ends, color=TRUTH, lw=1, ls="--")
-        axes.plot(truth, trained, "o", color=GREY, markersize=3.2, alpha=0.35, mew=0, label="in training (first fold)")
-        axes.plot(truth, predicted, "o", color=PREDICTION, markersize=4, alpha=0.75, mew=0, label="held out")
+        axes.plot(
+            truth, trained, "o", color="#6b7580", markersize=4, alpha=0.55, mew=0, label="in training (first fold)"
+        )
+        axes.plot(truth, predicted, "o", color=PREDICTION, markersize=3.6, alpha=0.7, mew=0, label="held out")
         axes.set(xlim=ends, ylim=ends, aspect="equal")
         axes.set_xlabel(f"true {name}")
         axes.set_ylabel(f"predicted {name}")
@@ -263,7 +265,7 @@ def effects_figure(curves: list[EffectCurve], units: dict[str, str], output: str
     Args:
         curves: the most important first.
         units: of features.
-        output: what is on the vertical axis.
+        output: the label of the vertical axis.
     """
     columns = 4
     lines = -(-len(curves) // columns)
@@ -275,16 +277,21 @@ def effects_figure(curves: list[EffectCurve], units: dict[str, str], output: str
         lines = label.replace(" [", "\n[") if len(label) > WIDEST else label
         small = TEXT - 1 if len(lines.split("\n")[0]) <= WIDEST else TEXT - 2.5
         axes.set_xlabel(lines, fontsize=small)
-        for value, text in RULES.get(curve.name, ()):
-            if curve.low <= value <= curve.high:
-                axes.axvline(value, color=ERROR, lw=1, ls=":")
-                place = {"transform": axes.get_xaxis_transform(), "va": "top", "ha": "right", "rotation": 90}
-                axes.text(value, 0.98, text, fontsize=TEXT - 2.5, color=ERROR, **place)
+        _mark_rules(axes, curve)
     for axes in panels[len(curves) :]:
         axes.set_axis_off()
     for axes in panels[::columns]:
-        axes.set_ylabel(plain(output), fontsize=TEXT - 1)
+        axes.set_ylabel(output, fontsize=TEXT - 1)
     return figure
+
+
+def _mark_rules(axes: Axes, curve: EffectCurve) -> None:
+    """Rules of the literature as dotted lines, named above the panel, where no curve is."""
+    rules = [rule for rule in RULES.get(curve.name, ()) if curve.low <= rule[0] <= curve.high]
+    for value, _ in rules:
+        axes.axvline(value, color=ERROR, lw=1, ls=":")
+    if rules:
+        axes.set_title(", ".join(text for _, text in rules), loc="left", fontsize=TEXT - 3, color=ERROR, pad=3)
 
 
 def _shown_schemes(result: StudyResult) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 import katops
 from katops.errors import UserError
 from katops.estimators import KANRegressor
-from katops.interpret import attribution, compacted, mask_edges, plot_pareto, prune, prune_estimator
+from katops.interpret import PruningPath, attribution, compacted, mask_edges, plot_pareto, prune, prune_estimator
 
 ROWS = torch.rand(60, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
@@ -113,3 +113,13 @@ def test_an_estimator_is_pruned_as_far_as_cross_validation_lets_it_go(alloys, tm
     np.testing.assert_allclose(loaded.predict(table), pruned.predict(table), rtol=1e-12)
     assert list(path.table().columns) == ["edges", "error", "standard_error"]
     assert plot_pareto(path).get_xlabel() == "edges"
+
+
+def test_labels_of_a_pruning_path_are_plain_numbers_that_do_not_touch():
+    path = PruningPath([14, 13, 8, 5, 3, 2, 1], np.linspace(0.62, 1.03, 7), np.full(7, 0.05), 5)
+    ax = plot_pareto(path)
+    ax.figure.draw_without_rendering()
+    low, high = ax.get_ylim()
+    labels = [text.get_text() for text in ax.get_yticklabels() if low <= text.get_position()[1] <= high]
+    assert labels == ["0.6", "0.7", "0.8", "0.9", "1", "1.1"]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["1", "2", "3", "5", "8", "14"]

@@ -279,7 +279,8 @@ def test_a_table_of_ones_own_is_typed_like_a_published_one():
     design = design_table(table)
     assert design.columns.tolist() == ["Al", "Ni", "aged_applied", "aged", "route=cast", "route=rolled"]
     assert design["aged"].tolist() == [900, 900, 900]
-    json.dumps(table.summary())
+    card = json.loads(json.dumps(table.summary()))
+    assert (card["missing"], card["repeated"]) == ({"reference": 1}, 1)
 
 
 def test_ones_own_fractions_and_classes_need_no_formula():
