@@ -1,6 +1,6 @@
 """Training throughput of one and of two processes on this machine, and the loader's share of the time.
 
-    python benchmarks/scaling.py             # one and two processes, each with one thread; a GPU each where there are any
+    python benchmarks/scaling.py             # one and two processes with a thread each, or with a GPU each
 
 The configuration is a small published size, MgNO of width 24 on 64 x 64 points of Darcy flow, read from an HDF5 file
 that is generated first. Each job is ``torchrun ... -m katops train`` on the same file; its first epoch is left out. The

@@ -1,12 +1,18 @@
 """Signals during a training."""
 
 import contextlib
+import json
 import signal
+import sys
 import threading
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from katops import api, cli
+from katops.errors import Preempted, ToldElsewhere
 from katops.training.signals import Signals
 
 
@@ -77,3 +83,35 @@ def test_other_threads_leave_the_handler_alone() -> None:
     thread.start()
     thread.join()
     assert found == [signal.default_int_handler]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_scheduler_that_takes_the_machine_back_only_leaves_a_note(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    signals = Signals()
+    with signals.listening():
+        signal.raise_signal(number)
+        next_batch(signals)
+    assert signals.ending == number.name
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [(Preempted("stopped by SIGTERM"), 75, "stopped by SIGTERM"), (ToldElsewhere("no"), 2, "")],
+)
+def test_the_command_ends_with_a_code_for_who_started_it(
+    error: Exception, code: int, told: str, run_values: dict, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    def stopped(*arguments: object, **options: object) -> None:
+        raise error
+
+    path = tmp_path / "run.yaml"
+    path.write_text(json.dumps(run_values), encoding="utf-8")
+    monkeypatch.setattr(api, "train", stopped)
+    monkeypatch.setattr(sys, "argv", ["katops", "train", str(path)])
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == code
+    assert capsys.readouterr().err.strip() == told
