@@ -27,18 +27,32 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, An
     Raises:
         UserError: see :func:`check_rates`.
     """
-    check_rates(model, config)
+    freeze(model, config)
     spared = set(model.no_weight_decay()) if hasattr(model, "no_weight_decay") else set()
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     roles = _roles(model)
     for name, parameter in model.named_parameters():
-        rate = config.rates.get(roles[name], config.learning_rate)
-        parameter.requires_grad_(parameter.requires_grad and rate > 0)
         if not parameter.requires_grad:
             continue
+        rate = config.rates.get(roles[name], config.learning_rate)
         decays = parameter.ndim > 1 and name not in spared and roles[name] != "norms"
         groups.setdefault((rate, config.weight_decay if decays else 0.0), []).append(parameter)
     return [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()]
+
+
+def freeze(model: nn.Module, config: TrainConfig) -> None:
+    """Have no gradients worked out for parameters whose rate is 0.
+
+    To be called before the model is shared by several processes, which wait for every gradient that there is.
+
+    Raises:
+        UserError: see :func:`check_rates`.
+    """
+    check_rates(model, config)
+    roles = _roles(model)
+    for name, parameter in model.named_parameters():
+        if config.rates.get(roles[name]) == 0:
+            parameter.requires_grad_(False)
 
 
 def check_rates(model: nn.Module, config: TrainConfig) -> None:

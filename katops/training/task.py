@@ -15,7 +15,7 @@ from katops.predictors.rollout import following
 from katops.training.base_task import Task, ValidationValues
 from katops.training.callbacks import Monitor
 from katops.training.losses import Loss, both_without_masked, without_masked
-from katops.training.optim import build_optimizer, build_schedule
+from katops.training.optim import build_optimizer, build_schedule, freeze
 
 MONITOR = Monitor("validation_relative_l2", "min", "validation error {:.4g}")
 
@@ -51,6 +51,7 @@ class OperatorTask(Task):
         self.config = config
         self.steps = steps
         self.errors = ValidationValues()
+        freeze(predictor.model, config)
 
     @property
     def network(self) -> nn.Module:

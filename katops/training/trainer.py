@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.fabric.plugins.environments import TorchElasticEnvironment
+from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
@@ -67,8 +67,9 @@ def build_trainer(
         gradient_clip_val=train.gradient_clip,
         accumulate_grad_batches=train.accumulate,
         callbacks=callbacks,
-        # The environment that was joined has torchrun's variables, whoever started it.
-        plugins=[AtomicCheckpointIO(), *([TorchElasticEnvironment()] if several else [])],
+        # The environment that was joined has torchrun's variables, whoever started it; and a single process is one
+        # even where a batch script has the variables of SLURM.
+        plugins=[AtomicCheckpointIO(), TorchElasticEnvironment() if several else LightningEnvironment()],
         logger=loggers or False,
         default_root_dir=directory,
         enable_progress_bar=live,

@@ -51,8 +51,10 @@ def test_a_mean_over_seven_samples_is_exact_however_they_are_shared_out(job: Any
     assert [each["metric"] for each in found] == [expected, expected]
 
 
-def test_a_sharded_training_leaves_a_model_file_that_one_process_reads(job: Any, alone: Path) -> None:
+def test_a_sharded_training_that_was_stopped_leaves_a_model_file_that_one_process_reads(job: Any, alone: Path) -> None:
     folder = job.folder
+    assert job.found[0]["fsdp stopped"].startswith("Preempted")
+    assert [each["fsdp"] for each in job.found] == ["done", "done"]
     sharded, whole = load(folder / "fsdp"), load(alone)
     assert sharded.header["meta"] == whole.header["meta"]
     assert sharded.header.keys() == whole.header.keys()
@@ -121,6 +123,12 @@ def test_a_step_that_is_not_finite_in_one_process_is_left_out_in_all(job: Any) -
     assert [each["skip"] for each in found] == ["done", "done"]
     assert rows(folder / "skip")[-1]["step"] == rows(folder / "ddp")[-1]["step"]
     assert all(bool(value.isfinite().all()) for value in weights(folder / "skip").values())
+
+
+def test_going_back_and_leaving_the_step_out_end_with_the_same_weights(job: Any) -> None:
+    assert [each["restart"] for each in job.found] == ["done", "done"]
+    ours, theirs = weights(job.folder / "restart"), weights(job.folder / "skip")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_a_mistake_is_told_by_one_process(job: Any) -> None:
