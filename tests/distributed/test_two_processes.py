@@ -45,6 +45,19 @@ def test_steps_of_two_processes_are_those_of_one_with_twice_the_batch(job: Any, 
         assert ours["validation_relative_l2"] == pytest.approx(theirs["validation_relative_l2"], rel=1e-5)
 
 
+def test_images_are_learned_by_two_processes_as_by_one(job: Any, scenarios: dict[str, Any]) -> None:
+    assert [each["images"] for each in job.found] == ["done", "done"]
+    api.train(scenarios["images"](job.folder, "images-alone", 6), progress=False)
+    ours, theirs = (rows(job.folder / f"images-{name}") for name in ("ddp", "alone"))
+    for one, other in zip(ours, theirs, strict=True):
+        assert one["step"] == other["step"]
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-5)
+        assert one["validation_loss"] == pytest.approx(other["validation_loss"], rel=1e-5)
+    both = weights(job.folder / "images-ddp")
+    for name, expected in weights(job.folder / "images-alone").items():
+        torch.testing.assert_close(both[name], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_mean_over_seven_samples_is_exact_however_they_are_shared_out(job: Any, scenarios: dict[str, Any]) -> None:
     folder, found = job.folder, job.found
     expected = scenarios["validation_mean"](folder / "darcy.h5", 0, 1, 4)

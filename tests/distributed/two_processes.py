@@ -13,6 +13,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from PIL import Image
 
 from katops import api, cli
 from katops.data.dataset import FieldDataset
@@ -61,6 +62,32 @@ def train(folder: Path, name: str, resume: bool = False, **options: Any) -> None
         api.train(configuration(folder, name, **options), resume=resume, progress=False)
 
 
+def images(folder: Path, name: str, batch_size: int) -> dict[str, Any]:
+    """Stripes to be told apart, 24 of them for training and 9 for validation; no random changes."""
+    root = folder / "images"
+    for split, count in (("train", 8), ("val", 3)):
+        for label, period in (("wide", 4), ("middle", 3), ("narrow", 2)):
+            place = root / split / label
+            place.mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                stripes = np.broadcast_to(80 * ((np.arange(8) + number) % period), (8, 8)).astype(np.uint8)
+                Image.fromarray(stripes).save(place / f"{number}.png")
+    return {
+        "task": "image_classification",
+        "name": name,
+        "output": str(folder / name),
+        "data": {"root": str(root), "validation_split": "val", "input_size": [1, 8, 8], "augmentation": None},
+        "model": {
+            "name": "vit_tiny_patch16_224",
+            "patch_size": 4,
+            "embed_dim": 12,
+            "depth": 1,
+            "num_heads": 2,
+        },
+        "train": {"epochs": 2, "batch_size": batch_size, "warmup_epochs": 0, "device": "cpu"},
+    }
+
+
 def in_step(number: int, act: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """Have the training act on the loss of a step, counted from 1, of this process."""
     step, count = OperatorTask.training_step, 0
@@ -105,6 +132,11 @@ def broken(folder: Path, processes: Processes, name: str, policy: str) -> str:
 
     with mock.patch.object(OperatorTask, "training_step", breaking):
         return outcome(lambda: train(folder, name, non_finite=policy))
+
+
+def train_on_images(folder: Path, processes: Processes) -> None:
+    config = processes.first(lambda: images(folder, "images-ddp", 3))
+    api.train(config, progress=False)
 
 
 def fails(message: str) -> None:
@@ -159,6 +191,7 @@ def everything(folder: Path) -> None:
             "restart": broken(folder, processes, "restart", "restart"),
             "first": outcome(lambda: processes.first(lambda: fails("only once"))),
             "together": outcome(lambda: processes.together(lambda: fails("no file") if processes.rank else None)),
+            "images": outcome(lambda: train_on_images(folder, processes)),
             "nodes": outcome(lambda: train(folder, "nodes", num_nodes=2)),
             "truncated": outcome(lambda: train(folder, "truncated", file=truncated)),
             "killed": outcome(lambda: train(folder, "killed", resume=True)),
