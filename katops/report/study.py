@@ -145,8 +145,9 @@ def _runaways(result: StudyResult, scheme: str) -> list[str]:
     study = result.study
     if study.classes:
         return []
-    predicted, low, high = result.held_out(scheme, result.model), study.target.min(0), study.target.max(0)
-    far = np.flatnonzero(((predicted > 2 * high - low) | (predicted < 2 * low - high)).any(axis=1))
+    held_out, low, high = result.held_out(scheme, result.model), study.target.min(0), study.target.max(0)
+    beyond = (held_out.predicted > 2 * high - low) | (held_out.predicted < 2 * low - high)
+    far = np.unique(held_out.row[beyond.any(axis=1)])
     if not len(far):
         return []
     names = ", ".join(f"{study.row_names[row]} (row {study.table.frame.index[row]})" for row in far[:MOST_NAMED])
@@ -162,7 +163,8 @@ def _prediction_pictures(result: StudyResult, final: Final) -> Iterator[Picture]
         yield Picture.of(
             "confusion",
             "Confusion matrix",
-            "Each row is a true class; everything off the diagonal is a mistake.",
+            "Each row is a true class; everything off the diagonal is a mistake. A row that several fits held out is "
+            "shared among them.",
             confusion_matrix_figure(result),
         )
         yield Picture.of(

@@ -19,20 +19,18 @@ BINS = 8
 def confusion_matrix_figure(result: StudyResult) -> Figure:
     """True against predicted class of rows while they were held out, with counts."""
     study, scheme = result.study, result.headline
-    predicted = result.held_out(scheme, result.model)
-    known = np.isfinite(predicted).all(1)
     count = len(study.classes)
-    matrix = np.zeros((count, count), dtype=int)
-    np.add.at(matrix, (study.target[known], predicted[known].argmax(1)), 1)
+    matrix = confusion_matrix(result)
     figure = new_figure(max(2.6, 1.2 + 0.42 * count))
     axes = figure.add_subplot()
     shares = matrix / np.maximum(1, matrix.sum(1))[:, None]
     image = axes.imshow(shares, aspect="auto", **SHARE_COLOURS)
+    digits = 0 if np.allclose(matrix, matrix.round()) else 1
     for row, column in np.argwhere(matrix):
         colour = "white" if shares[row, column] > 0.3 else TRUTH
-        text = (
-            f"{matrix[row, column]:,}\n{100 * shares[row, column]:.0f} %" if count <= 6 else f"{matrix[row, column]:,}"
-        )
+        text = f"{matrix[row, column]:,.{digits}f}"
+        if count <= 6:
+            text += f"\n{100 * shares[row, column]:.0f} %"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=TEXT - 1)
     names = [short(str(name)) for name in study.classes]
     axes.set_xticks(range(count), names, fontsize=TEXT - 0.5, rotation=45 if count > 8 else 0)
@@ -46,13 +44,23 @@ def confusion_matrix_figure(result: StudyResult) -> Figure:
     return figure
 
 
+def confusion_matrix(result: StudyResult) -> np.ndarray:
+    """(K, K) rows of each true class by predicted class; a row is shared among the fits that held it out."""
+    held_out = result.held_out(result.headline, result.model)
+    count = len(result.study.classes)
+    matrix = np.zeros((count, count))
+    np.add.at(matrix, (result.study.target[held_out.row], held_out.predicted.argmax(1)), held_out.weight)
+    return matrix
+
+
 def ranking_figure(result: StudyResult) -> Figure:
     """ROC and precision-recall curves: of the models for two classes, of the KAN's classes for more."""
     figure = new_figure(4.2)
     left, right = figure.subplots(1, 2)
-    for colour, (label, truth, score) in zip((PREDICTION, *BASELINES, "#777777"), _ranked(result), strict=False):
-        false_positive, true_positive, _ = roc_curve(truth, score)
-        precision, recall, _ = precision_recall_curve(truth, score)
+    colours = (PREDICTION, *BASELINES, "#777777")
+    for colour, (label, truth, score, weight) in zip(colours, _ranked(result), strict=False):
+        false_positive, true_positive, _ = roc_curve(truth, score, sample_weight=weight)
+        precision, recall, _ = precision_recall_curve(truth, score, sample_weight=weight)
         style = {"color": colour, "lw": 2 if colour == PREDICTION else 1.2, "label": label}
         left.plot(false_positive, true_positive, **style)
         right.plot(recall, precision, **style)
@@ -65,21 +73,20 @@ def ranking_figure(result: StudyResult) -> Figure:
     return figure
 
 
-def _ranked(result: StudyResult) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """(name, whether a row is positive, its score) of each curve."""
+def _ranked(result: StudyResult) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """(name, whether a row is positive, its score, its weight) of each curve."""
     study, scheme = result.study, result.headline
     curves = []
     if study.positive is not None:
         for label in (result.model, *(other for other in result.others if other != "dummy")):
-            predicted = result.held_out(scheme, label)
-            known = np.isfinite(predicted).all(1)
-            positive = study.target[known] == study.positive
-            curves.append((model_label(label), positive, predicted[known, study.positive]))
+            held_out = result.held_out(scheme, label)
+            positive = study.target[held_out.row] == study.positive
+            curves.append((model_label(label), positive, held_out.predicted[:, study.positive], held_out.weight))
         return curves[:MOST_CURVES]
-    predicted = result.held_out(scheme, result.model)
-    known = np.isfinite(predicted).all(1)
-    frequent = np.argsort(-np.bincount(study.target[known]), kind="stable")[:MOST_CURVES]
-    return [(plain(str(study.classes[k])), study.target[known] == k, predicted[known, k]) for k in frequent]
+    held_out = result.held_out(scheme, result.model)
+    truth, predicted, weight = study.target[held_out.row], held_out.predicted, held_out.weight
+    frequent = np.argsort(-np.bincount(truth, weights=weight), kind="stable")[:MOST_CURVES]
+    return [(plain(str(study.classes[k])), truth == k, predicted[:, k], weight) for k in frequent]
 
 
 def calibration_figure(result: StudyResult) -> Figure:
@@ -87,42 +94,43 @@ def calibration_figure(result: StudyResult) -> Figure:
     study, scheme = result.study, result.headline
     figure = new_figure(3.8)
     left, right = figure.subplots(1, 2)
-    predicted = result.held_out(scheme, result.model)
-    known = np.isfinite(predicted).all(1)
+    held_out = result.held_out(scheme, result.model)
+    predicted, known, weight = held_out.predicted, study.target[held_out.row], held_out.weight
     if study.positive is not None:
-        score, truth = predicted[known, study.positive], study.target[known] == study.positive
+        score, truth = predicted[:, study.positive], known == study.positive
         name = f"probability of {study.classes[study.positive]}"
     else:
-        score, truth = predicted[known].max(1), predicted[known].argmax(1) == study.target[known]
+        score, truth = predicted.max(1), predicted.argmax(1) == known
         name = "largest probability"
-    _reliability(tidy(left), score, truth)
+    _reliability(tidy(left), score, truth, weight)
     left.set(xlabel=plain(name), ylabel="observed share", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     left.set_title(f"calibration, {scheme_label(scheme)}", fontsize=TEXT, loc="left")
-    _thresholds(tidy(right), score, truth)
+    _thresholds(tidy(right), score, truth, weight)
     right.set(xlabel=f"threshold on the {plain(name)}", ylim=(0, 1.02), xlim=(0, 1))
     right.legend(fontsize=TEXT - 1.5, frameon=False)
     return figure
 
 
-def _reliability(axes: Axes, score: np.ndarray, truth: np.ndarray) -> None:
-    """Bins of equal numbers of rows, with the interval of Wilson (1927) for the share."""
+def _reliability(axes: Axes, score: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> None:
+    """Bins of equal numbers of predictions, with the interval of Wilson (1927) for the share of as many rows."""
     axes.plot([0, 1], [0, 1], color=TRUTH, ls="--", lw=1)
-    bins = np.array_split(np.argsort(score, kind="stable"), min(BINS, max(1, len(score) // 5)))
+    bins = np.array_split(np.argsort(score, kind="stable"), min(BINS, max(1, int(weight.sum()) // 5)))
     for rows in bins:
-        share, count, z = truth[rows].mean(), len(rows), 1.96
+        share, count, z = np.average(truth[rows], weights=weight[rows]), weight[rows].sum(), 1.96
         centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
         half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-        axes.plot([score[rows].mean()] * 2, [centre - half, centre + half], color="#9aa3ad", lw=2)
-        axes.plot([score[rows].mean()], [share], "o", color=PREDICTION, markersize=5.5)
+        place = np.average(score[rows], weights=weight[rows])
+        axes.plot([place] * 2, [centre - half, centre + half], color="#9aa3ad", lw=2)
+        axes.plot([place], [share], "o", color=PREDICTION, markersize=5.5)
 
 
-def _thresholds(axes: Axes, score: np.ndarray, truth: np.ndarray) -> None:
+def _thresholds(axes: Axes, score: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> None:
     levels = np.linspace(0.02, 0.98, 97)
     chosen = score[:, None] >= levels
-    hits = (chosen & truth[:, None]).sum(0)
-    precision = hits / np.maximum(chosen.sum(0), 1)
-    recall = hits / max(1, truth.sum())
-    f1 = 2 * hits / np.maximum(chosen.sum(0) + truth.sum(), 1)
+    hits, found, present = weight @ (chosen & truth[:, None]), weight @ chosen, weight @ truth
+    precision = np.divide(hits, found, out=np.zeros_like(hits), where=found > 0)
+    recall = hits / max(1, present)
+    f1 = 2 * hits / np.maximum(found + present, 1)
     for values, label, colour in (
         (f1, "F1", PREDICTION),
         (precision, "precision", BASELINES[0]),

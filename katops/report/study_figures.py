@@ -86,10 +86,11 @@ def parity_figure(result: StudyResult, output: int) -> Figure:
     truth = result.study.target[:, output]
     name = named(result.outputs[output], result.study.table.units.get(result.outputs[output], ""))
     for axes, scheme in zip(panels, schemes, strict=True):
-        predicted = result.held_out(scheme, result.model)[:, output]
+        held_out = result.held_out(scheme, result.model)
+        predicted = held_out.predicted[:, output]
         trained = result.fitted(scheme)[:, output]
         tidy(axes)
-        values = np.concatenate([truth, predicted[np.isfinite(predicted)]])
+        values = np.concatenate([truth, predicted])
         low, high = float(values.min()), float(values.max())
         margin = 0.04 * (high - low or 1)
         ends = np.array([low - margin, high + margin])
@@ -99,7 +100,8 @@ def parity_figure(result: StudyResult, output: int) -> Figure:
         axes.plot(
             truth, trained, "o", color="#6b7580", markersize=4, alpha=0.55, mew=0, label="in training (first fold)"
         )
-        axes.plot(truth, predicted, "o", color=PREDICTION, markersize=3.6, alpha=0.7, mew=0, label="held out")
+        dots = {"color": PREDICTION, "markersize": 4, "mew": 0, "alpha": 0.75 / held_out.fits.max() ** 0.5}
+        axes.plot(truth[held_out.row], predicted, "o", **dots, label="held out")
         axes.set(xlim=ends, ylim=ends, aspect="equal")
         axes.set_xlabel(f"true {name}")
         axes.set_ylabel(f"predicted {name}")
@@ -131,9 +133,9 @@ def _error_box(result: StudyResult, scheme: str, output: int) -> str:
 def residual_figure(result: StudyResult, output: int, found: Intervals) -> Figure:
     """Error against prediction with the interval, and mean error of the rows that hold each element."""
     study, scheme = result.study, result.headline
-    predicted = result.held_out(scheme, result.model)[:, output]
-    error = predicted - study.target[:, output]
-    known = np.isfinite(error)
+    held_out = result.held_out(scheme, result.model)
+    predicted = held_out.predicted[:, output]
+    error = predicted - study.target[held_out.row, output]
     unit = study.table.units.get(result.outputs[output], "")
     has_elements = bool(study.table.formula or study.table.composition)
     figure = new_figure(3.9)
@@ -141,25 +143,26 @@ def residual_figure(result: StudyResult, output: int, found: Intervals) -> Figur
     tidy(left).axhline(0, color=TRUTH, lw=1)
     width = found.width[output]
     left.axhspan(-width, width, color=GREY, alpha=0.16, lw=0, label=f"{100 * found.level:.0f} % interval")
-    left.plot(predicted[known], error[known], "o", color=PREDICTION, markersize=3.8, alpha=0.6, mew=0)
+    left.plot(predicted, error, "o", color=PREDICTION, markersize=3.8, alpha=0.6, mew=0)
     left.set_xlabel(named(f"predicted {result.outputs[output]}", unit))
     left.set_ylabel(named("predicted − true", unit))
     left.set_title(scheme_label(scheme), fontsize=TEXT, loc="left")
     left.legend(fontsize=TEXT - 1.5, frameon=False)
     if has_elements:
-        _element_errors(right, result, error, known, unit)
+        _element_errors(right, result, held_out.mean_of(error[:, None])[:, 0], unit)
     else:
-        tidy(right).hist(error[known], bins=30, color=PREDICTION, alpha=0.8)
+        tidy(right).hist(error, bins=30, weights=held_out.weight, color=PREDICTION, alpha=0.8)
         right.axvline(0, color=TRUTH, lw=1)
         right.set_xlabel(named("predicted − true", unit))
         right.set_ylabel("rows")
     return figure
 
 
-def _element_errors(axes: Axes, result: StudyResult, error: np.ndarray, known: np.ndarray, unit: str) -> None:
-    """Mean error, with its standard error, of the rows that hold each of the most frequent elements."""
+def _element_errors(axes: Axes, result: StudyResult, error: np.ndarray, unit: str) -> None:
+    """Mean error, with its standard error, of the rows that hold each of the most frequent elements; a row is one."""
     held = fractions(result.study.table).to_numpy() > 0
     names = list(fractions(result.study.table).columns)
+    known = np.isfinite(error)
     counts = (held & known[:, None]).sum(0)
     order = np.argsort(-counts, kind="stable")[: min(14, int((counts > 2).sum()))]
     for place, element in enumerate(order[::-1]):

@@ -58,7 +58,10 @@ def _compared(result: StudyResult, scheme: str, label: str, metric: Metric, outp
 
 
 def write_held_out_csv(path: Path, result: StudyResult) -> None:
-    """The rows of the table with their truth and the KAN's prediction while they were held out, scheme by scheme."""
+    """The rows of the table with their truth and the KAN's predictions while they were held out, scheme by scheme.
+
+    Where several fits held a row out, the prediction is their mean, and a further column says how many they were.
+    """
     study = result.study
     columns: dict[str, object] = {"row": study.table.frame.index, "name": study.row_names}
     if study.classes:
@@ -66,8 +69,11 @@ def write_held_out_csv(path: Path, result: StudyResult) -> None:
     else:
         columns |= {name: study.target[:, place] for place, name in enumerate(study.targets)}
     for scheme in result.fits:
-        predicted = result.held_out(scheme, result.model)
+        held_out = result.held_out(scheme, result.model)
+        predicted = held_out.mean()
         heads = [f"probability of {name}" for name in study.classes] or [f"predicted {name}" for name in study.targets]
         columns |= {f"{head}, {scheme}": predicted[:, place] for place, head in enumerate(heads)}
+        if held_out.fits.max() > 1:
+            columns[f"fits, {scheme}"] = held_out.fits
     with atomic_path(path) as temporary:
         pd.DataFrame(columns).to_csv(temporary, index=False)

@@ -40,8 +40,8 @@ DEFINITIONS = (
     ),
     (
         "intervals",
-        "half-width: the ⌈(n+1) level⌉-th smallest error of rows while they were held out; coverage with the width of "
-        "each fold taken from the others",
+        "half-width: the ⌈(n+1) level⌉-th smallest error of rows while they were held out, each of m fits that held a "
+        "row out counting 1/m; coverage of each fold with the width of the rows outside of it",
         "Vovk 2015; Barber et al. 2021",
     ),
 )
@@ -196,7 +196,7 @@ def interval_rows(result: StudyResult, found: list[Intervals]) -> TextTable:
                         scheme_label(one.scheme),
                         f"{100 * one.level:.0f} %",
                         width.rstrip(),
-                        f"{100 * one.coverage[position]:.1f} %",
+                        NOTHING if math.isnan(one.coverage[position]) else f"{100 * one.coverage[position]:.1f} %",
                         f"{one.rows:,}",
                     ]
                 )
@@ -210,37 +210,54 @@ def interval_rows(result: StudyResult, found: list[Intervals]) -> TextTable:
 
 def worst_rows(result: StudyResult, listed: int) -> TextTable:
     """The rows with the largest errors while they were held out; of classes, the misclassified, the surest first."""
+    return (_misclassified if result.study.classes else _largest_errors)(result, listed)
+
+
+def _misclassified(result: StudyResult, listed: int) -> TextTable:
+    """Rows that some fit took for another class: those that most of their fits did first, then the surest."""
     study, scheme = result.study, result.headline
-    predicted = result.held_out(scheme, result.model)
-    names = study.row_names
-    if study.classes:
-        wrong = np.flatnonzero(np.isfinite(predicted).all(1) & (predicted.argmax(1) != study.target))
-        order = wrong[np.argsort(-predicted[wrong].max(1), kind="stable")]
-        rows = [
-            Row(
-                [
-                    names[row],
-                    str(study.classes[study.target[row]]),
-                    str(study.classes[predicted[row].argmax()]),
-                    f"{100 * predicted[row].max():.0f} %",
-                ]
-            )
-            for row in order[:listed]
-        ]
-        caption = (
-            f"{len(wrong):,} of {len(predicted):,} rows are misclassified ({scheme_label(scheme)}); the surest first."
-        )
-        return TextTable(caption, ["row", "true class", "predicted", "probability"], rows)
-    error = predicted[:, 0] - study.target[:, 0]
-    order = np.argsort(-np.nan_to_num(np.abs(error), nan=-1), kind="stable")[:listed]
+    held_out = result.held_out(scheme, result.model)
+    wrong = held_out.predicted.argmax(1) != study.target[held_out.row]
+    mistakes = np.bincount(held_out.row[wrong], minlength=held_out.total)
+    others = held_out.mean()
+    others[np.arange(held_out.total), study.target] = -1.0
+    share, sure = mistakes / np.maximum(held_out.fits, 1), others.max(1)
+    order = np.lexsort((-sure, -share))[: int((mistakes > 0).sum())]
     rows = [
-        Row([names[row], f"{study.target[row, 0]:.4g}", f"{predicted[row, 0]:.4g}", f"{error[row]:+.4g}"])
-        for row in order
+        Row(
+            [
+                study.row_names[row],
+                str(study.classes[study.target[row]]),
+                str(study.classes[others[row].argmax()]),
+                f"{100 * sure[row]:.0f} %",
+                f"{mistakes[row]} of {held_out.fits[row]}",
+            ]
+        )
+        for row in order[:listed]
     ]
     caption = (
-        f"The rows with the largest errors of {study.targets[0]} while they were held out ({scheme_label(scheme)})."
+        f"{len(order):,} of {held_out.rows:,} rows are misclassified by a fit that held them out "
+        f"({scheme_label(scheme)}); those that most fits get wrong, and the surest, first."
     )
-    return TextTable(caption, ["row", "truth", "predicted", "error"], rows)
+    return TextTable(caption, ["row", "true class", "taken for", "mean probability", "wrong fits"], rows)
+
+
+def _largest_errors(result: StudyResult, listed: int) -> TextTable:
+    """Rows by their mean absolute error over the fits that held them out."""
+    study, scheme = result.study, result.headline
+    held_out = result.held_out(scheme, result.model)
+    error = np.abs(held_out.predicted[:, 0] - study.target[held_out.row, 0])
+    by_row = np.bincount(held_out.row, weights=held_out.weight * error, minlength=held_out.total)
+    mean = held_out.mean()[:, 0]
+    rows = [
+        Row([study.row_names[row], f"{study.target[row, 0]:.4g}", f"{mean[row]:.4g}", f"{by_row[row]:.4g}"])
+        for row in np.argsort(-by_row, kind="stable")[: min(listed, held_out.rows)]
+    ]
+    caption = (
+        f"The rows with the largest errors of {study.targets[0]} while they were held out ({scheme_label(scheme)}); "
+        f"means over the fits that held a row out."
+    )
+    return TextTable(caption, ["row", "truth", "predicted", "absolute error"], rows)
 
 
 def print_study(console: Console, result: StudyResult) -> None:

@@ -1,5 +1,6 @@
 """What the models are given of a table: the design table, one row per row, one column per feature."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,10 @@ from katops.studies.table import Table, require
 DISTINCT_SHARE = 0.5
 """A column of text with more distinct values than this share of the rows names the rows instead of describing them."""
 MOST_LEVELS = 50
+LEAST_COUNTED = 20
+"""In shorter tables a column 0, 1, 2, ... may well be a series of measurements, and is a feature."""
+NUMBERING = re.compile(r"(?i)(index|idx|no\.?|nr\.?|row|#|unnamed: \d+|(.*[ _.-])?id)\s*")
+"""Names of columns that number rows: "sample_id", too, but not "atomic no", which tells elements apart as well."""
 UNKNOWN = "unknown"
 
 
@@ -59,7 +64,8 @@ def design(table: Table, config: TableDataConfig, roles: frozenset[str] = frozen
     units = {**table.units, **(parts[0].attrs.get("units", {}) if parts[0] is not None else {})}
     joined = pd.concat([part for part in parts if part is not None], axis=1)
     if not joined.shape[1]:
-        raise UserError("data.features: no column is left to predict from; name some in data.features.columns")
+        told = f" ({'; '.join(notes)})" if notes else ""
+        raise UserError(f"data.features: no column is left to predict from; name some in data.features.columns{told}")
     doubled = joined.columns[joined.columns.duplicated()].tolist()
     if doubled:
         raise UserError(f"data.features: {doubled[0]!r} would be there twice; drop one in data.features.drop")
@@ -97,11 +103,23 @@ def unfit(column: pd.Series) -> str:
     if column.isna().all():
         return "it is empty"
     if pd.api.types.is_numeric_dtype(column):
-        return ""
+        return "it numbers the rows" if numbers_rows(column) else ""
     levels = column.nunique()
     if levels > MOST_LEVELS or levels > max(2, DISTINCT_SHARE * column.notna().sum()):
         return f"it is text with {levels:,} different values"
     return ""
+
+
+def numbers_rows(column: pd.Series) -> bool:
+    """Whether a column tells rows apart instead of describing them.
+
+    That is: whole numbers, all different, that are the places of the rows in the file, from 0 or 1, or that are called
+    so (:data:`NUMBERING`). A model could only learn the order of the rows from them.
+    """
+    if pd.api.types.is_bool_dtype(column) or not column.is_unique or not (column % 1 == 0).all():
+        return False
+    counted = len(column) >= LEAST_COUNTED and bool(((column - column.index) == column.iloc[0] - column.index[0]).all())
+    return (counted and column.iloc[0] - column.index[0] in (0, 1)) or bool(NUMBERING.fullmatch(str(column.name)))
 
 
 def _treated(frame: pd.DataFrame, features: FeatureConfig) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from rich.table import Table as RichTable
 
 from katops.errors import UserError
 from katops.materials.formula import parse_formula
-from katops.studies.features import unfit
+from katops.studies.features import numbers_rows, unfit
 from katops.studies.table import read_csv
 
 ENDINGS = (".csv", ".tsv")
@@ -18,11 +18,12 @@ LISTED = 4
 FORMULA_SHARE = 0.95
 """A column of text is taken for one of formulas if at least this share of its values can be read as such."""
 TESTED = 200
+ROW_NUMBER = "row number"
 
 
 @dataclass(frozen=True)
 class ColumnCard:
-    """One column: its name, what it is (number, class, formula, text), how many values are missing, and its values."""
+    """One column: name, kind (number, row number, class, formula, text, empty), how many are missing, and values."""
 
     name: str
     kind: str
@@ -54,6 +55,14 @@ def inspect_table(path: str | Path, console: Console) -> None:
     repeated = int(frame.duplicated().sum())
     if repeated:
         console.print(f"{repeated:,} rows are equal to an earlier one", highlight=False)
+    for card in cards:
+        if card.kind == ROW_NUMBER:
+            console.print(
+                f"warning: {card.name} numbers the rows; studies leave it out unless data.features.columns names it",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
     console.print(proposal(path, frame, cards), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -73,7 +82,7 @@ def proposal(path: str | Path, frame: pd.DataFrame, cards: list[ColumnCard]) -> 
 def _card(name: str, column: pd.Series) -> ColumnCard:
     known = column.dropna()
     kind = _kind(column)
-    if kind == "number":
+    if kind in ("number", ROW_NUMBER):
         values = f"{known.min():g} to {known.max():g}, median {known.median():g}" if len(known) else ""
     else:
         frequent = known.astype(str).value_counts()
@@ -85,7 +94,7 @@ def _kind(column: pd.Series) -> str:
     if column.isna().all():
         return "empty"
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        return "number"
+        return ROW_NUMBER if numbers_rows(column) else "number"
     tested = column.dropna().astype(str).unique()[:TESTED]
     if len(tested) > 2 and sum(map(_is_formula, tested)) >= FORMULA_SHARE * len(tested):
         return "formula"

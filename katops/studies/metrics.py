@@ -96,9 +96,14 @@ def classification_scores(truth: np.ndarray, probabilities: np.ndarray, positive
         "roc_auc": _mean([sk.roc_auc_score(hit[:, k], probabilities[:, k]) for k in judged]),
         "pr_auc": _mean([sk.average_precision_score(hit[:, k], probabilities[:, k]) for k in judged]),
         "brier": brier / 2 if len(classes) == 2 else brier,
-        "log_loss": float(-np.log(np.clip(probabilities[np.arange(len(truth)), truth], 1e-12, 1)).mean()),
+        "log_loss": log_loss(truth, probabilities),
         "calibration_error": calibration_error(truth, probabilities),
     }
+
+
+def log_loss(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """-Σ log q(true class) / n, with probabilities of at least 1e-12."""
+    return float(-np.log(np.clip(probabilities[np.arange(len(truth)), truth], 1e-12, 1)).mean())
 
 
 def calibration_error(truth: np.ndarray, probabilities: np.ndarray) -> float:

@@ -45,6 +45,8 @@ ESTIMATORS = Registry("table model")
 REGRESSION, CLASSIFICATION = "regression", "classification"
 SET_HERE = ("random_state", "verbose")
 """Parameters that come from the study."""
+MEMBERS = ("ensemble", "members")
+"""Options that say of how many copies a model is the mean."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Candidate:
             UserError: an option does not exist or is not for this problem.
         """
         estimator = ESTIMATORS[self.name].factory(setting)
-        names = _option_names(estimator)
+        names = sorted(_paths(estimator))
         for option in (*self.options, *self.tune):
             if option not in names:
                 raise UserError(
@@ -111,6 +113,12 @@ class Candidate:
     def grid(self, estimator: BaseEstimator) -> dict[str, list[Any]]:
         """``tune`` with the names that the estimator has for them."""
         return {_path(estimator, key): [_plain(value) for value in values] for key, values in self.tune.items()}
+
+    def single(self, estimator: BaseEstimator) -> BaseEstimator:
+        """The estimator with one member where it is the mean of several; unchanged where that number is tuned."""
+        paths = _paths(estimator)
+        copies = [paths[key] for key in MEMBERS if key in paths and key not in self.tune]
+        return clone(estimator).set_params(**dict.fromkeys(copies, 1))
 
 
 def candidates(model: Component, compare: list[Component]) -> list[Candidate]:
@@ -149,10 +157,6 @@ def quietly() -> Iterator[None]:
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", DataWarning)
         yield
-
-
-def _option_names(estimator: BaseEstimator) -> list[str]:
-    return sorted(_paths(estimator))
 
 
 def _path(estimator: BaseEstimator, key: str) -> str:

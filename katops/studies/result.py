@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from katops.studies.comparison import Comparison, corrected_t_test
+from katops.studies.held_out import HeldOut
 from katops.studies.metrics import (
     CLASSIFICATION,
     REGRESSION,
@@ -95,16 +96,15 @@ class StudyResult:
         first, second = (self.scores(scheme, label)[metric.key][:, output] for label in (self.model, other))
         return corrected_t_test(first, second, ratio)
 
-    def held_out(self, scheme: str, label: str) -> np.ndarray:
-        """(n, J or K) predictions of rows while they were held out, mean over the repeats; NaN for others."""
-        width = len(self.fits[scheme][label][0].predicted[0])
-        total = np.zeros((len(self.study.target), width))
-        count = np.zeros(len(total))
-        for fold, result in zip(self.study.folds[scheme], self.fits[scheme][label], strict=True):
-            total[fold.test] += np.array(result.predicted)
-            count[fold.test] += 1
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return total / count[:, None]
+    def held_out(self, scheme: str, label: str) -> HeldOut:
+        """Predictions of rows while they were held out, fit by fit."""
+        folds, results = self.study.folds[scheme], self.fits[scheme][label]
+        return HeldOut(
+            len(self.study.target),
+            np.concatenate([fold.test for fold in folds]),
+            np.repeat(np.arange(len(folds)), [len(fold.test) for fold in folds]),
+            np.concatenate([np.array(result.predicted) for result in results]),
+        )
 
     def fitted(self, scheme: str) -> np.ndarray:
         """(n, J or K) predictions of the KAN of rows that it was trained on, in the first fold; NaN for the others."""

@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection import GridSearchCV
+from sklearn.base import BaseEstimator
 
 from katops.errors import UserError
 from katops.files import write_text
-from katops.materials.folds import grouped_folds
+from katops.studies.fitted import outputs, parameter_count
 from katops.studies.folds import Fold
 from katops.studies.importance import permutation_importance
 from katops.studies.models import Candidate, fit, quietly
 from katops.studies.study import Study
+from katops.studies.tuning import tuned
 
 FOLDS = "folds"
-INNER_SPLITS = 3
 
 
 @dataclass(frozen=True)
@@ -190,35 +188,11 @@ def fit_candidate(
     chosen: dict[str, Any] = {}
     try:
         if candidate.tune:
-            estimator, chosen = _tuned(study, candidate, estimator, rows, groups)
+            estimator, chosen = tuned(study, candidate, estimator, rows, groups)
         return fit(estimator, frame, target, groups[rows]), chosen
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{candidate.label} cannot be fitted to {len(rows)} rows: {reason}") from error
-
-
-def outputs(estimator: BaseEstimator, study: Study, frame: pd.DataFrame) -> np.ndarray:
-    """(n, J) numbers or (n, K) probabilities of all classes of the study, for rows of the design table."""
-    if not study.classes:
-        return np.asarray(estimator.predict(frame), dtype=float).reshape(len(frame), -1)
-    probabilities = np.zeros((len(frame), len(study.classes)))
-    probabilities[:, np.asarray(estimator.classes_, dtype=int)] = estimator.predict_proba(frame)
-    return probabilities
-
-
-def parameter_count(estimator: BaseEstimator) -> int | None:
-    """Trainable numbers of one network; of others ``None``."""
-    networks = getattr(estimator, "models_", None)
-    if networks and hasattr(networks[0], "parameters"):
-        return sum(parameter.numel() for parameter in networks[0].parameters())
-    inner = estimator
-    for name in ("steps", "regressor_", "models_"):
-        found = getattr(inner, name, None)
-        if found is not None:
-            inner = found[-1][1] if name == "steps" else found[0] if name == "models_" else found
-    if hasattr(inner, "coefs_"):
-        return sum(array.size for array in (*inner.coefs_, *inner.intercepts_))
-    return None
 
 
 def _run(
@@ -248,26 +222,6 @@ def _deviation(estimator: BaseEstimator, study: Study, rows: np.ndarray) -> list
         return []
     _, deviation = estimator.predict(study.design.frame.iloc[rows], return_std=True)
     return np.asarray(deviation, dtype=float).reshape(len(rows), -1).tolist()
-
-
-def _tuned(
-    study: Study, candidate: Candidate, estimator: BaseEstimator, rows: np.ndarray, groups: np.ndarray
-) -> tuple[BaseEstimator, dict[str, Any]]:
-    keys = [study.keys[row] for row in rows]
-    labels = study.target[rows].tolist() if study.classes else None
-    inner = grouped_folds(keys, groups[rows].tolist(), INNER_SPLITS, seed=study.config.seed, labels=labels)
-    search = GridSearchCV(
-        estimator,
-        candidate.grid(estimator),
-        cv=inner,
-        scoring="neg_log_loss" if study.classes else "r2",
-        error_score="raise",
-        refit=False,
-    )
-    with quietly():
-        search.fit(study.design.frame.iloc[rows], study.target_of(rows))
-    chosen = {key.split("__")[-1]: value for key, value in search.best_params_.items()}
-    return clone(estimator).set_params(**search.best_params_), chosen
 
 
 def _identity(study: Study, data: str, fold: Fold, candidate: Candidate) -> str:

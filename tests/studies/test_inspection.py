@@ -42,3 +42,13 @@ def test_the_command_shows_the_columns_and_a_configuration(csv: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert "90 rows" in shown.output
     assert "task: tables" in shown.output
+    assert "warning" not in shown.output
+
+
+def test_columns_that_number_rows_are_warned_about_and_never_proposed_as_targets(tmp_path: Path) -> None:
+    path = tmp_path / "numbered.csv"
+    pd.DataFrame({"y": [0.5, 0.25] * 15, "sample_id": range(100, 130), "count": range(1, 31)}).to_csv(path)
+    shown = CliRunner().invoke(app, ["inspect", str(path)])
+    for name in ("Unnamed: 0", "sample_id", "count"):
+        assert f"warning: {name} numbers the rows" in shown.output
+    assert "target: y" in shown.output

@@ -87,8 +87,13 @@ def test_equal_models_are_no_different_and_verdicts_have_the_sign_of_the_score()
 
 def test_an_interval_has_the_rank_that_conformal_prediction_asks_for() -> None:
     errors = np.arange(1, 20.0)[:, None]  # 19 errors: rank 18 of ceil(20 * 0.9)
-    assert quantile(errors, 0.9) == 18
-    assert quantile(errors[:3], 0.9) == 3
+    assert quantile(errors, np.ones(19), 0.9) == 18
+    assert quantile(errors[:3], np.ones(3), 0.9) == 3
+
+
+def test_errors_of_several_fits_of_a_row_have_one_rank_together() -> None:
+    errors = np.repeat(np.arange(1, 20.0), 3)[::-1, None]
+    assert quantile(errors, np.full(57, 1 / 3), 0.9) == 18
 
 
 @settings(max_examples=20, deadline=None)

@@ -24,6 +24,30 @@ def test_columns_without_another_role_are_features_and_names_of_rows_are_not(val
     assert any("name is not used" in note for note in study.design.notes)
 
 
+def test_numbers_of_rows_are_no_features_unless_they_are_asked_for(
+    values: dict, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    numbered = table.assign(id=np.arange(90)[::-1] * 7, place=range(1, 91), year=range(1900, 1990))
+    numbered.loc[3, "y"] = np.nan  # a row that is left out leaves a gap in the numbers
+    numbered.to_csv(tmp_path / "numbered.csv", index=True)
+    given = changed(values, file=str(tmp_path / "numbered.csv"))
+    design = open_study(parse_config(given)).design
+    assert list(design.frame.columns) == ["a", "b (mm)", "kind", "year"]
+    assert [note.split(" is ")[0] for note in design.notes if "it numbers the rows" in note] == [
+        "Unnamed: 0",
+        "id",
+        "place",
+    ]
+    asked = changed(given, features={"columns": ["a", "place"]})
+    assert list(open_study(parse_config(asked)).design.frame.columns) == ["a", "place"]
+
+
+def test_a_short_series_is_a_feature(values: dict, tmp_path: Path) -> None:
+    pd.DataFrame({"t": range(12), "y": np.linspace(0.1, 1, 12)}).to_csv(tmp_path / "series.csv", index=False)
+    study = open_study(parse_config({**changed(values, file=str(tmp_path / "series.csv"), features={}), "folds": {}}))
+    assert list(study.design.frame.columns) == ["t"]
+
+
 def test_no_group_is_on_both_sides_and_every_row_is_held_out_once(values: dict) -> None:
     study = open_study(parse_config(values))
     labs = study.table.frame["lab"].to_numpy()
