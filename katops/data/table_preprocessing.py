@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from katops.data.table_columns import ScaledColumn, is_constant, number_column
+from katops.data.table_columns import REACH, ScaledColumn, is_constant, number_column
 from katops.data.table_reading import UNKNOWN_LEVEL, is_frame, levels_of, named_columns, numbers_of
 from katops.errors import DataWarning, UserError
 
@@ -41,7 +41,12 @@ class TablePreprocessor:
 
     @classmethod
     def fit(
-        cls, table: Any, scaler: str = "auto", names: Sequence[str] | None = None, rows: np.ndarray | None = None
+        cls,
+        table: Any,
+        scaler: str = "auto",
+        names: Sequence[str] | None = None,
+        rows: np.ndarray | None = None,
+        reach: float | None = REACH,
     ) -> "TablePreprocessor":
         """Measure the rules on training rows.
 
@@ -51,6 +56,7 @@ class TablePreprocessor:
             names: of the columns; those of a data frame where none are given, else ``x0``, ``x1``, ...
             rows: weight of each row (rows,); those without weight are as good as absent. How often a row occurs does
                 not count, so that repeating a row is no more than giving it a larger weight.
+            reach: of the columns of numbers, see :class:`katops.data.table_columns.ScaledColumn`.
 
         Raises:
             UserError: there is no such scaler, or no row.
@@ -64,10 +70,10 @@ class TablePreprocessor:
             names = [str(name) for name in table.columns] if hasattr(table, "columns") else None
         names = names or [f"x{place}" for place in range(values.shape[1])]
         distinct = distinct_rows(values)
-        return cls(names, levels, _columns(names, levels, distinct, scaler), _constants(levels, distinct))
+        return cls(names, levels, _columns(names, levels, distinct, scaler, reach), _constants(levels, distinct))
 
-    def transform(self, table: Any) -> np.ndarray:
-        """Scaled inputs (rows, I), float64.
+    def transform(self, table: Any, bounded: bool = True) -> np.ndarray:
+        """Scaled inputs (rows, I), float64; without ``bounded`` values far out of range stay as far away as they are.
 
         A missing value in a column that had none in training stands at the median, and a level that the training
         did not have is none of the levels; both are told by a warning.
@@ -75,13 +81,19 @@ class TablePreprocessor:
         Raises:
             UserError: the table has other columns.
         """
+        raw = self.raw_inputs(table)
+        if bounded:
+            raw = np.clip(raw, *np.transpose([column.bounds for column in self.columns]))
+        return (raw - [column.offset for column in self.columns]) / [column.scale for column in self.columns]
+
+    def raw_inputs(self, table: Any) -> np.ndarray:
+        """The inputs before they are scaled (rows, I): missing values at the median, levels and gaps as 1 and 0.
+
+        Raises, and warns, as :meth:`transform`.
+        """
         values = self.read(table)
         self._warn(values)
-        scaled = np.empty((len(values), len(self.columns)))
-        for place, column in enumerate(self.columns):
-            raw = self._raw(column, values)
-            scaled[:, place] = (raw - column.offset) / column.scale
-        return scaled
+        return np.stack([self._raw(column, values) for column in self.columns], axis=1)
 
     def read(self, table: Any) -> np.ndarray:
         """The table as numbers (rows, C), see :func:`katops.data.table_reading.numbers_of`; frames are read by name.
@@ -151,7 +163,7 @@ class TablePreprocessor:
                 f"values are missing in {', '.join(absent)}, where the training rows had all; they stand at the "
                 f"training median (levels: at none)",
                 DataWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         unknown = [self.names[place] for place in self.levels if (values[:, place] == UNKNOWN_LEVEL).any()]
         if unknown:
@@ -159,7 +171,7 @@ class TablePreprocessor:
                 f"{', '.join(unknown)} holds levels that the training rows did not have; they count as none of the "
                 f"known ones",
                 DataWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
 
@@ -171,15 +183,15 @@ def distinct_rows(values: np.ndarray) -> np.ndarray:
 
 
 def _columns(
-    names: Sequence[str], levels: Mapping[int, Sequence[str]], values: np.ndarray, scaler: str
+    names: Sequence[str], levels: Mapping[int, Sequence[str]], values: np.ndarray, scaler: str, reach: float | None
 ) -> list[ScaledColumn]:
     columns = [
         column
         for place, name in enumerate(names)
-        for column in _inputs(name, place, levels.get(place), values[:, place], scaler)
+        for column in _inputs(name, place, levels.get(place), values[:, place], scaler, reach)
     ]
     # A network needs an input; one that never changed adds a constant.
-    return columns or [number_column(names[0], 0, np.nan_to_num(values[:, 0]), scaler)]
+    return columns or [number_column(names[0], 0, np.nan_to_num(values[:, 0]), scaler, reach)]
 
 
 def _constants(levels: Mapping[int, Sequence[str]], values: np.ndarray) -> dict[int, tuple[float, float]]:
@@ -192,7 +204,9 @@ def _constants(levels: Mapping[int, Sequence[str]], values: np.ndarray) -> dict[
     return found
 
 
-def _inputs(name: str, place: int, levels: Sequence[str] | None, values: np.ndarray, scaler: str) -> list[ScaledColumn]:
+def _inputs(
+    name: str, place: int, levels: Sequence[str] | None, values: np.ndarray, scaler: str, reach: float | None
+) -> list[ScaledColumn]:
     """The inputs that one column of the table becomes."""
     missing = np.isnan(values)
     present = values[~missing]
@@ -202,7 +216,7 @@ def _inputs(name: str, place: int, levels: Sequence[str] | None, values: np.ndar
         if len(there) > 1 or missing.any():
             columns = [ScaledColumn(f"{name}={level}", place, "level", level=level) for level in there]
     elif not is_constant(present):
-        columns = [number_column(name, place, present, scaler)]
+        columns = [number_column(name, place, present, scaler, reach)]
     if missing.any() and not missing.all():
         columns.append(ScaledColumn(f"{name} missing", place, "missing"))
     return columns

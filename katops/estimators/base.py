@@ -15,9 +15,13 @@ from katops import bundle
 from katops.data.table_preprocessing import TablePreprocessor
 from katops.data.table_reading import has_categories, is_frame
 from katops.errors import UserError
+from katops.estimators.fit_rows import as_array
 from katops.estimators.fitting import Problem, fit_members
 from katops.estimators.losses import Loss
-from katops.estimators.rows import Rows, distinct, held_out
+from katops.estimators.monotone import directions
+from katops.estimators.older_files import present_arguments
+from katops.estimators.parameters import restored, stored
+from katops.estimators.rows import Rows, distinct, held_out, joined
 from katops.estimators.settings import Settings
 from katops.predictors.applicability import Applicability, ApplicabilityDomain
 from katops.predictors.tables import TablePredictor, TableTargets
@@ -74,7 +78,7 @@ class KANEstimator(BaseEstimator):
             UserError: the models use a layer that is not registered.
         """
         check_is_fitted(self)
-        parameters = {name: _plain(name, value) for name, value in self.get_params(deep=False).items()}
+        parameters = {name: stored(name, value) for name, value in self.get_params(deep=False).items()}
         state = {
             "name": type(self).__name__,
             "parameters": parameters,
@@ -97,7 +101,8 @@ class KANEstimator(BaseEstimator):
                 f"{str(path)!r} holds {state.get('name') or 'a model without estimator'}, not a {cls.__name__}; use "
                 f"katops.load to predict with it"
             )
-        estimator = cls(**{name: _restored(value) for name, value in state["parameters"].items()})
+        parameters = {name: restored(value) for name, value in state["parameters"].items()}
+        estimator = cls(**present_arguments(parameters))
         return estimator._restore(loaded.predictor, state)
 
     def _restore(self, predictor: TablePredictor, state: dict[str, Any]) -> Self:
@@ -131,25 +136,33 @@ class KANEstimator(BaseEstimator):
         outputs: int,
         weight: np.ndarray,
         groups: Any,
+        evaluated: tuple[Any, np.ndarray] | None,
         classes: bool = False,
     ) -> None:
-        """Fit the preprocessing and the members to targets (N, J), in raw units or numbers of classes."""
+        """Fit the preprocessing and the members to targets (N, J), in raw units or numbers of classes.
+
+        ``evaluated`` are a table and targets to validate on in place of held-out rows.
+        """
         settings = Settings.checked(self.get_params(deep=False))
         random = check_random_state(self.random_state)
         seeds = random.randint(2**31 - 1, size=settings.ensemble + 2)
         names = getattr(self, "feature_names_in_", None)
         names = None if names is None else [str(name) for name in names]
-        self.preprocessor_ = TablePreprocessor.fit(table, settings.scaler, names, weight)
+        self.preprocessor_ = TablePreprocessor.fit(table, settings.scaler, names, weight, settings.reach)
+        wanted = directions(self.monotone, self.preprocessor_.names, self.preprocessor_.columns)
         groups = None if groups is None else _checked_groups(groups, len(targets))
-        rows = self._on_the_scale_of_outputs(distinct(self.preprocessor_.transform(table), targets, weight, groups))
-        kept = held_out(
-            rows,
-            settings.ensemble,
-            settings.validation_fraction,
-            np.random.default_rng(seeds[-1]),
-            rows.targets[:, 0] if classes else None,
-        )
-        problem = Problem(rows, kept, loss, outputs)
+        rows = distinct(self.preprocessor_.transform(table), targets, weight, groups)
+        self._measure_outputs(rows)
+        rows = self._on_the_scale_of_outputs(rows)
+        if evaluated is None:
+            generator = np.random.default_rng(seeds[-1])
+            strata = rows.targets[:, 0] if classes else None
+            kept = held_out(rows, settings.ensemble, settings.validation_fraction, generator, strata)
+        else:
+            inputs, truth = self.preprocessor_.transform(evaluated[0]), evaluated[1]
+            others = self._on_the_scale_of_outputs(distinct(inputs, truth, np.ones(len(truth)), None))
+            rows, kept = joined(rows, others, settings.ensemble)
+        problem = Problem(rows, kept, loss, outputs, wanted)
         if hasattr(self, "reliability_"):
             del self.reliability_  # it was that of the models before
         self.models_, self.history_ = fit_members(problem, settings, seeds[:-1].tolist(), bool(self.verbose))
@@ -163,13 +176,13 @@ class KANEstimator(BaseEstimator):
         """
         if y is None:
             raise UserError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        return y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else y
+        return as_array(y)
 
     def _table(self, X: Any, reset: bool = False) -> Any:
         """The table as the preprocessing takes it, checked as scikit-learn asks."""
         if not reset:
             check_is_fitted(self)
-        X = X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else X
+        X = as_array(X)
         if has_categories(X) or (not reset and is_frame(X) and self.preprocessor_.levels):
             checked = validate_data(self, X, reset=reset, skip_check_array=True)
             if len(checked) < 1:
@@ -187,7 +200,7 @@ class KANEstimator(BaseEstimator):
         return torch.from_numpy(predicted).to(X.device)
 
     def _weight(self, sample_weight: Any, X: Any) -> np.ndarray:
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weight = _check_sample_weight(as_array(sample_weight), X, dtype=np.float64, ensure_non_negative=True)
         if not weight.sum() > 0:
             raise UserError("all entries of sample_weight are zero; at least one row must count")
         return weight
@@ -195,6 +208,28 @@ class KANEstimator(BaseEstimator):
     def _predictor(self) -> TablePredictor:
         check_is_fitted(self)
         return TablePredictor(self.models_, self.preprocessor_, self._targets(), getattr(self, "reliability_", None))
+
+    def _evaluated(self, eval_set: Any) -> tuple[Any, Any] | None:
+        """Table and targets of ``eval_set``, checked but for what the targets are.
+
+        Raises:
+            UserError: it is no pair, or the two do not fit.
+        """
+        if eval_set is None:
+            return None
+        if not isinstance(eval_set, tuple | list) or len(eval_set) != 2:
+            raise UserError("eval_set must be a pair (X, y) of rows to validate on")
+        # The names of columns have been noted, but nothing is fitted yet.
+        X = as_array(eval_set[0])
+        if not (has_categories(X) or is_frame(X)):
+            X = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
+        y = self._given(eval_set[1])
+        if len(X) != len(y) or not len(X):
+            raise UserError(f"eval_set: X has {len(X)} rows, y has {len(y)}; both must have the same, at least one")
+        return X, y
+
+    def _measure_outputs(self, rows: Rows) -> None:
+        """Note what the scale of the outputs is, from the training rows."""
 
     def _on_the_scale_of_outputs(self, rows: Rows) -> Rows:
         return rows
@@ -212,27 +247,7 @@ class KANEstimator(BaseEstimator):
 
 
 def _checked_groups(groups: Any, rows: int) -> np.ndarray:
-    labels = np.asarray(groups)
+    labels = np.asarray(as_array(groups))
     if labels.shape != (rows,):
         raise UserError(f"groups must hold one label for each of {rows} rows, got shape {labels.shape}")
     return labels
-
-
-def _plain(name: str, value: Any) -> Any:
-    if name == "random_state" and isinstance(value, np.random.RandomState):
-        return None
-    if name == "class_weight" and isinstance(value, dict):
-        return {"labels": [_scalar(label) for label in value], "weights": [float(w) for w in value.values()]}
-    if isinstance(value, tuple):
-        return [_scalar(entry) for entry in value]
-    return str(value) if isinstance(value, torch.device) else _scalar(value)
-
-
-def _scalar(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _restored(value: Any) -> Any:
-    if isinstance(value, dict) and set(value) == {"labels", "weights"}:
-        return dict(zip(value["labels"], value["weights"], strict=True))
-    return tuple(value) if isinstance(value, list) else value

@@ -8,7 +8,9 @@ from scipy.optimize import minimize_scalar
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted
+
+from katops.estimators.fit_rows import FitRows, as_array, fit_parameters
 
 LARGEST_LOG = 4.0
 """Temperatures are looked for between exp(-4) and exp(4)."""
@@ -36,25 +38,29 @@ class TemperatureScaling(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         self.folds = folds
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
-        """Fit in folds for T, then on all rows; rows of one of ``groups`` are in one fold."""
+    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
+        """Fit in folds for T, then on all rows; rows of one of ``groups`` are in one fold.
+
+        ``sample_weight`` (rows,) is of the fits; in the log loss that T minimises all rows count alike.
+        """
+        rows = FitRows.of(X, y, groups, sample_weight)
         folds = (StratifiedKFold if groups is None else StratifiedGroupKFold)(
             self.folds, shuffle=True, random_state=self.random_state
         )
         # Estimators that hold rows out themselves have to know which belong together.
-        known = {"groups": groups} if groups is not None and has_fit_parameter(self.estimator, "groups") else {}
+        known = fit_parameters(self.estimator, rows.groups, rows.sample_weight)
         unseen = cross_val_predict(
-            clone(self.estimator), X, y, groups=groups, cv=folds, method="predict_proba", params=known
+            clone(self.estimator), rows.X, rows.y, groups=rows.groups, cv=folds, method="predict_proba", params=known
         )
-        self.estimator_ = clone(self.estimator).fit(X, y, **known)
+        self.estimator_ = clone(self.estimator).fit(rows.X, rows.y, **known)
         self.classes_ = self.estimator_.classes_
-        self.temperature_ = best_temperature(unseen, y, self.classes_)
+        self.temperature_ = best_temperature(unseen, rows.y, self.classes_)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Calibrated probabilities (rows, classes)."""
         check_is_fitted(self)
-        return tempered(self.estimator_.predict_proba(X), self.temperature_)
+        return tempered(self.estimator_.predict_proba(as_array(X)), self.temperature_)
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each row."""

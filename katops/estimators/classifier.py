@@ -11,6 +11,7 @@ from sklearn.utils.validation import _check_y, check_consistent_length
 
 from katops.errors import UserError
 from katops.estimators.base import KANEstimator
+from katops.estimators.fit_rows import as_array
 from katops.estimators.losses import cross_entropy, logistic
 from katops.predictors.table_reliability import TableReliability
 from katops.predictors.tables import TableTargets
@@ -25,9 +26,9 @@ class KANClassifier(ClassifierMixin, KANEstimator):
     Args:
         class_weight: "balanced" for weights n / (classes n_class), n counting ``sample_weight``, a mapping from labels
             to weights, or ``None``; they multiply ``sample_weight``.
-        hidden, intervals, degree, basis, linear, scaler, optimiser, epochs, learning_rate, weight_decay, penalty,
-        smoothness, refine, validation_fraction, patience, ensemble, device, dtype, random_state, verbose: see
-            :class:`KANRegressor`. The held-out rows have each class in its share.
+        hidden, intervals, network, scaler, optimiser, epochs, weight_decay, penalty, monotone, validation_fraction,
+        ensemble, device, random_state, verbose: see :class:`KANRegressor`. The held-out rows have each class in its
+            share; ``monotone`` is for two classes, and of the probability of the second.
 
     Attributes:
         classes_: the labels, in the order of the probabilities.
@@ -42,50 +43,38 @@ class KANClassifier(ClassifierMixin, KANEstimator):
         self,
         hidden: int | tuple[int, ...] = (5,),
         *,
-        intervals: int = 3,
-        degree: int = 3,
-        basis: Any = "bspline",
-        linear: bool = True,
-        scaler: str = "auto",
-        optimiser: str = "auto",
+        intervals: int | tuple[int, ...] = 3,
+        network: dict[str, Any] | None = None,
+        scaler: str | dict[str, Any] = "auto",
+        optimiser: str | dict[str, Any] = "auto",
         epochs: int = 300,
-        learning_rate: float = 1e-2,
         weight_decay: float = 5e-4,
-        penalty: float = 0.0,
-        smoothness: float = 0.0,
-        refine: tuple[int, ...] = (),
+        penalty: float | dict[str, float] = 0.0,
+        monotone: Any = None,
         validation_fraction: float = 0.2,
-        patience: int = 30,
         class_weight: Any = None,
         ensemble: int = 5,
         device: str = "cpu",
-        dtype: str = "auto",
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
         self.hidden = hidden
         self.intervals = intervals
-        self.degree = degree
-        self.basis = basis
-        self.linear = linear
+        self.network = network
         self.scaler = scaler
         self.optimiser = optimiser
         self.epochs = epochs
-        self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.penalty = penalty
-        self.smoothness = smoothness
-        self.refine = refine
+        self.monotone = monotone
         self.validation_fraction = validation_fraction
-        self.patience = patience
         self.class_weight = class_weight
         self.ensemble = ensemble
         self.device = device
-        self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None, eval_set: Any = None) -> Self:
         """Fit.
 
         Args:
@@ -93,15 +82,16 @@ class KANClassifier(ClassifierMixin, KANEstimator):
             y: labels (rows,), numbers or text.
             sample_weight: (rows,), not negative.
             groups: label of each row; rows of a group are held out together.
+            eval_set: see :meth:`KANRegressor.fit`.
 
         Raises:
             UserError: an argument of the estimator is out of range, there is one class only, or the data do not fit.
         """
         with self._kept_on_failure():
-            self._fit_checked(X, y, sample_weight, groups)
+            self._fit_checked(X, y, sample_weight, groups, eval_set)
         return self
 
-    def _fit_checked(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> None:
+    def _fit_checked(self, X: Any, y: Any, sample_weight: Any, groups: Any, eval_set: Any) -> None:
         table = self._table(X, reset=True)
         y = column_or_1d(_check_y(self._given(y), estimator=self), warn=True)
         check_classification_targets(y)
@@ -116,8 +106,13 @@ class KANClassifier(ClassifierMixin, KANEstimator):
             )
         weight = weight * self._class_weights(y, numbers, weight)[numbers]
         two = len(self.classes_) == 2
+        if self.monotone is not None and not two:
+            raise UserError(f"monotone is for two classes; there are {len(self.classes_)}")
         loss, outputs = (logistic, 1) if two else (cross_entropy, len(self.classes_))
-        self._fit(table, numbers[:, None].astype(np.float64), loss, outputs, weight, groups, classes=True)
+        evaluated = self._evaluated(eval_set)
+        if evaluated is not None:
+            evaluated = evaluated[0], self._numbers_of(column_or_1d(evaluated[1], warn=True))
+        self._fit(table, numbers[:, None].astype(np.float64), loss, outputs, weight, groups, evaluated, classes=True)
 
     def predict_proba(self, X: Any) -> Any:
         """Probabilities (rows, classes); a tensor gives a tensor on its device."""
@@ -128,6 +123,10 @@ class KANClassifier(ClassifierMixin, KANEstimator):
         probabilities = self._predictor().predict(self._table(X))
         return self.classes_[probabilities.argmax(axis=1)]
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Share of the rows whose class is found; tensors may be on any device."""
+        return super().score(as_array(X), as_array(y), as_array(sample_weight))
+
     def calibrate(self, X: Any) -> Self:
         """Keep where the rows of the training, X, lie, for :meth:`assess`; ``save`` then writes their scaled inputs.
 
@@ -135,6 +134,13 @@ class KANClassifier(ClassifierMixin, KANEstimator):
         """
         self.reliability_ = TableReliability(self._domain(X))
         return self
+
+    def _numbers_of(self, labels: np.ndarray) -> np.ndarray:
+        """Places of the labels among the classes, (rows, 1)."""
+        unknown = np.setdiff1d(labels, self.classes_)
+        if len(unknown):
+            raise UserError(f"eval_set holds the class {unknown.tolist()[0]!r}, which the training rows do not have")
+        return np.searchsorted(self.classes_, labels)[:, None].astype(np.float64)
 
     def _class_weights(self, y: np.ndarray, numbers: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """A weight for each class; "balanced" counts rows by their weights, as it would repeated rows."""

@@ -31,6 +31,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
 from katops.errors import UserError, did_you_mean
+from katops.estimators.fit_rows import FitRows, GroupsInside, as_array, with_groups
 
 INTERVAL_METHODS = ("cv+", "jackknife+", "jackknife+ab", "split", "quantile")
 SET_METHODS = ("cv", "split")
@@ -73,32 +74,39 @@ class ConformalRegressor(BaseEstimator):
         self.folds = folds
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
         """Fit the estimator as often as the method needs, and take its residuals.
+
+        Args:
+            X, y: table and targets.
+            groups: label of each row; rows of a group stay together, also where the estimator holds rows out itself.
+            sample_weight: (rows,), of the fits; all residuals count alike.
 
         Raises:
             UserError: there is no such method, the level is not between 0 and 1, there are several targets, or
                 ``groups`` are given to a method that cannot keep them together.
         """
         _check(self.method, INTERVAL_METHODS, self.level)
-        y = np.asarray(y, dtype=np.float64)
+        y = np.asarray(as_array(y), dtype=np.float64)
         if y.ndim != 1:
             raise UserError(f"conformal intervals are for one target at a time, got y of shape {y.shape}")
+        rows = FitRows.of(X, y, groups, sample_weight)
         if groups is not None and self.method.startswith("jackknife"):
             raise UserError(f"method={self.method!r} leaves out single rows; use 'cv+' or 'split' with groups")
-        if self.method == "split":
-            self.mapie_ = self._split(X, y, groups)
-        elif self.method == "quantile":
-            self.mapie_ = self._quantile(X, y, groups)
-        elif self.method == "jackknife+ab":
+        if self.method in ("split", "quantile"):
+            self.mapie_ = self._split(rows) if self.method == "split" else self._quantile(rows)
+            return self
+        estimator, table, parameters = rows.carried(self.estimator)
+        self._carries_groups = isinstance(estimator, GroupsInside)
+        if self.method == "jackknife+ab":
             seed = {"random_state": self.random_state}
             mapie = JackknifeAfterBootstrapRegressor(
-                clone(self.estimator), confidence_level=self.level, resampling=self.folds, **seed
+                estimator, confidence_level=self.level, resampling=self.folds, **seed
             )
-            self.mapie_ = mapie.fit_conformalize(X, y)
+            self.mapie_ = mapie.fit_conformalize(table, rows.y, fit_params=parameters)
         else:
-            mapie = CrossConformalRegressor(clone(self.estimator), confidence_level=self.level, cv=self._cv(groups))
-            self.mapie_ = mapie.fit_conformalize(X, y, groups=groups)
+            mapie = CrossConformalRegressor(estimator, confidence_level=self.level, cv=self._cv(groups))
+            self.mapie_ = mapie.fit_conformalize(table, rows.y, groups=rows.groups, fit_params=parameters)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -108,7 +116,7 @@ class ConformalRegressor(BaseEstimator):
     def intervals(self, X: Any) -> Intervals:
         """Predictions with intervals of the stated level."""
         check_is_fitted(self)
-        prediction, bounds = self.mapie_.predict_interval(X)
+        prediction, bounds = self.mapie_.predict_interval(_as_fitted(self, X))
         return Intervals(np.asarray(prediction), bounds[:, 0, 0], bounds[:, 1, 0], self.level)
 
     def _cv(self, groups: Any) -> Any:
@@ -116,24 +124,24 @@ class ConformalRegressor(BaseEstimator):
             return LeaveOneOut()
         return KFold(self.folds, shuffle=True, random_state=self.random_state) if groups is None else _groups(self)
 
-    def _split(self, X: Any, y: np.ndarray, groups: Any) -> Any:
-        train, rest = _quarter(X, y, groups, self.random_state)
-        fitted = clone(self.estimator).fit(_safe_indexing(X, train), y[train])
+    def _split(self, rows: FitRows) -> Any:
+        train, rest = _quarter(rows, self.random_state)
+        fitted = rows.fitted(self.estimator, train)
         mapie = SplitConformalRegressor(fitted, confidence_level=self.level, prefit=True)
-        return mapie.conformalize(_safe_indexing(X, rest), y[rest])
+        return mapie.conformalize(_safe_indexing(rows.X, rest), rows.y[rest])
 
-    def _quantile(self, X: Any, y: np.ndarray, groups: Any) -> Any:
-        train, rest = _quarter(X, y, groups, self.random_state)
+    def _quantile(self, rows: FitRows) -> Any:
+        train, rest = _quarter(rows, self.random_state)
         tail = (1 - self.level) / 2
         names = [name for name in self.estimator.get_params() if name.split("__")[-1] == "quantile"]
         if not names:
             raise UserError(f"method='quantile' needs an estimator with the argument quantile, not {self.estimator!r}")
         fitted = [
-            clone(self.estimator).set_params(**{names[-1]: quantile}).fit(_safe_indexing(X, train), y[train])
+            rows.fitted(clone(self.estimator).set_params(**{names[-1]: quantile}), train)
             for quantile in (tail, 1 - tail, 0.5)
         ]
         mapie = ConformalizedQuantileRegressor(fitted, confidence_level=self.level, prefit=True)
-        return mapie.conformalize(_safe_indexing(X, rest), y[rest])
+        return mapie.conformalize(_safe_indexing(rows.X, rest), rows.y[rest])
 
 
 class ConformalClassifier(BaseEstimator):
@@ -171,38 +179,42 @@ class ConformalClassifier(BaseEstimator):
         self.folds = folds
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
         """Fit the estimator as often as the method needs, and take its scores.
+
+        Args:
+            X, y, groups, sample_weight: see :meth:`ConformalRegressor.fit`.
 
         Raises:
             UserError: there is no such method, or the level is not between 0 and 1.
         """
         _check(self.method, SET_METHODS, self.level)
-        y = np.asarray(y)
-        self.classes_ = np.unique(y)
+        rows = FitRows.of(X, y, groups, sample_weight)
+        self.classes_ = np.unique(rows.y)
         options = {"confidence_level": self.level, "conformity_score": self.score, "random_state": self.random_state}
         if self.method == "split":
-            train, rest = _quarter(X, y, groups, self.random_state, stratify=True)
-            fitted = clone(self.estimator).fit(_safe_indexing(X, train), y[train])
-            mapie = SplitConformalClassifier(fitted, prefit=True, **options)
-            self.mapie_ = mapie.conformalize(_safe_indexing(X, rest), y[rest])
-        else:
-            folds = (StratifiedKFold if groups is None else StratifiedGroupKFold)(
-                self.folds, shuffle=True, random_state=self.random_state
-            )
-            mapie = CrossConformalClassifier(clone(self.estimator), cv=folds, **options)
-            self.mapie_ = mapie.fit_conformalize(X, y, groups=groups)
+            train, rest = _quarter(rows, self.random_state, stratify=True)
+            mapie = SplitConformalClassifier(rows.fitted(self.estimator, train), prefit=True, **options)
+            self.mapie_ = mapie.conformalize(_safe_indexing(rows.X, rest), rows.y[rest])
+            return self
+        folds = (StratifiedKFold if groups is None else StratifiedGroupKFold)(
+            self.folds, shuffle=True, random_state=self.random_state
+        )
+        estimator, table, parameters = rows.carried(self.estimator)
+        self._carries_groups = isinstance(estimator, GroupsInside)
+        mapie = CrossConformalClassifier(estimator, cv=folds, **options)
+        self.mapie_ = mapie.fit_conformalize(table, rows.y, groups=rows.groups, fit_params=parameters)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each row."""
         check_is_fitted(self)
-        return self.mapie_.predict_set(X)[0]
+        return self.mapie_.predict_set(_as_fitted(self, X))[0]
 
     def sets(self, X: Any) -> np.ndarray:
         """Which classes are in the set of each row, (rows, classes), bool."""
         check_is_fitted(self)
-        return self.mapie_.predict_set(X)[1][:, :, 0]
+        return self.mapie_.predict_set(_as_fitted(self, X))[1][:, :, 0]
 
 
 @dataclass(frozen=True)
@@ -233,7 +245,7 @@ class Coverage:
 
 def coverage_report(predicted: Intervals, y: Any) -> Coverage:
     """Measured coverage of intervals on rows with known targets, which must not be those of the fit."""
-    y = np.asarray(y, dtype=np.float64)
+    y = np.asarray(as_array(y), dtype=np.float64)
     inside = (y >= predicted.lower) & (y <= predicted.upper)
     return _coverage(inside, predicted.level, float(np.mean(predicted.upper - predicted.lower)))
 
@@ -241,7 +253,7 @@ def coverage_report(predicted: Intervals, y: Any) -> Coverage:
 def set_coverage_report(classifier: ConformalClassifier, X: Any, y: Any) -> Coverage:
     """Measured coverage of the sets of a classifier on rows with known classes, which must not be those of the fit."""
     sets = classifier.sets(X)
-    inside = sets & (np.asarray(y)[:, None] == classifier.classes_)
+    inside = sets & (np.asarray(as_array(y))[:, None] == classifier.classes_)
     return _coverage(inside.any(axis=1), classifier.level, float(sets.sum(axis=1).mean()))
 
 
@@ -261,12 +273,16 @@ def _groups(conformal: ConformalRegressor) -> GroupKFold:
     return GroupKFold(conformal.folds, shuffle=True, random_state=conformal.random_state)
 
 
-def _quarter(
-    X: Any, y: np.ndarray, groups: Any, random_state: Any, stratify: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+def _quarter(rows: FitRows, random_state: Any, stratify: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Places of the rows to train on and of those to measure residuals on."""
-    if groups is not None:
+    if rows.groups is not None:
         splitter = GroupShuffleSplit(1, test_size=0.25, random_state=random_state)
     else:
         splitter = (StratifiedShuffleSplit if stratify else ShuffleSplit)(1, test_size=0.25, random_state=random_state)
-    return next(splitter.split(np.zeros(len(y)), y, groups))
+    return next(splitter.split(np.zeros(len(rows.y)), rows.y, rows.groups))
+
+
+def _as_fitted(conformal: ConformalRegressor | ConformalClassifier, X: Any) -> Any:
+    """The table as the fits took it: in the memory of the CPU, and with a column for groups where they had one."""
+    X = as_array(X)
+    return with_groups(X, None) if getattr(conformal, "_carries_groups", False) else X

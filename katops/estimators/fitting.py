@@ -10,18 +10,24 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from katops.errors import UserError
-from katops.estimators.joint import OneByOne, SideBySide, build_members, joint_model
+from katops.estimators.joint import SMALLEST_SIZE, OneByOne, SideBySide, State, build_members, joint_model
 from katops.estimators.losses import Loss
 from katops.estimators.minimisers import adamw, lbfgs
+from katops.estimators.monotone import RisingWeights
 from katops.estimators.rows import Rows
 from katops.estimators.settings import Settings
 from katops.progress import bar
 
 WARM_SHARES = (0.05, 0.1, 0.2)
-"""Shares of the epochs after each of which the grids follow what the inner nodes have become; then they rest."""
+"""Shares of the epochs after each of which the grids follow what the inner nodes have become, and inputs are turned off
+by their penalty; then the grids rest."""
 
 SMALLEST_BATCH, MOST_BATCHES = 256, 64
 """Rows of a batch of AdamW at least, and batches of an epoch at most."""
+
+NEGLIGIBLE = 3 * SMALLEST_SIZE
+"""An input whose weights have a smaller norm is turned off by its penalty: the loss would take it back less than the
+penalty takes it away (the condition of the group lasso for a group at 0, up to the rounding of the corner)."""
 
 SMALLEST_GAIN = 1e-4
 """An epoch is better than the best so far when its validation loss is lower by more than this share."""
@@ -36,12 +42,14 @@ class Problem:
         held_out: the rows that each member is validated on, (n, members), bool.
         loss: see :mod:`katops.estimators.losses`.
         outputs: width of the models' output.
+        directions: see :func:`katops.estimators.monotone.directions`.
     """
 
     rows: Rows
     held_out: np.ndarray
     loss: Loss
     outputs: int
+    directions: np.ndarray | None = None
 
 
 def fit_members(
@@ -100,19 +108,23 @@ class _Fit:
         self.features: Tensor = self.inputs
         self.losses: Tensor | None = None  # of every row and member, where the parameters are what they were then
         self.watching = False
+        self.directions = problem.directions
 
     def run(self) -> tuple[list[nn.Module], list[dict[str, Any]]]:
-        for stage, intervals in enumerate((self.settings.intervals, *self.settings.refine)):
+        for stage, intervals in enumerate(self.settings.grids):
             if stage:
                 self.joint.restore(self.snapshots)
                 self.joint.refine(intervals)
             self.waiting.zero_()
             self._run_stage(intervals, first=stage == 0)
+        if self.settings.inputs:
+            self._drop_inputs(self.snapshots)
         return self.joint.members(self.snapshots), self.history
 
     def _run_stage(self, intervals: int, first: bool) -> None:
         epochs = self.settings.epochs
-        ends = [round(epochs * share) for share in np.cumsum(WARM_SHARES)] if first and self.joint.has_grid else []
+        pauses = first and (self.joint.has_grid or self.settings.inputs > 0)
+        ends = [round(epochs * share) for share in np.cumsum(WARM_SHARES)] if pauses else []
         start = 0
         for end in (*ends, epochs):
             if first and self.joint.has_grid:
@@ -120,6 +132,8 @@ class _Fit:
             self.watching = end == epochs
             if end > start:
                 self._run_epochs(range(start, end), intervals)
+                if self.settings.inputs and not self.watching:
+                    self._drop_inputs()
             start = end
         # Also members that no epoch has been noted of, the minimiser having found nothing to do.
         unwatched = ~self.validated | self.best.isinf()
@@ -129,17 +143,18 @@ class _Fit:
         """Some epochs on fixed grids, with an optimiser that starts anew."""
         self.features = self.joint.features(self.inputs)
         parameters = [parameter for parameter in self.joint.parameters() if parameter.requires_grad]
+        rising = None if self.directions is None else _rising(self.joint, self.directions)
         numbers = iter(epochs)
 
         def after() -> bool:
             return self._after(next(numbers, epochs[-1]), intervals)
 
         if self.method == "lbfgs":
-            lbfgs(parameters, self._full_loss, len(epochs), self.settings.weight_decay, after)
+            lbfgs(parameters, self._full_loss, len(epochs), self.settings.weight_decay, after, rising)
             return
         settings = self.settings
         rates = (settings.learning_rate, settings.weight_decay)
-        adamw(parameters, self._batch_loss, self._batches, epochs, settings.epochs, *rates, after)
+        adamw(parameters, self._batch_loss, self._batches, epochs, settings.epochs, *rates, after, rising)
 
     def _full_loss(self) -> Tensor:
         losses = self.loss(self.joint(self.features), self.targets)
@@ -154,8 +169,19 @@ class _Fit:
 
     def _sparsity(self, batch: Tensor | slice) -> Tensor | float:
         settings = self.settings
-        penalty = settings.penalty * self.joint.penalty(self.inputs[batch]) if settings.penalty else 0.0
+        penalty = settings.edges * self.joint.penalty(self.inputs[batch]) if settings.edges else 0.0
+        if settings.inputs:
+            penalty = penalty + settings.inputs * self.joint.sizes_of_inputs().sum()
         return penalty + settings.smoothness * self.joint.roughness() if settings.smoothness else penalty
+
+    def _drop_inputs(self, snapshots: list[State] | None = None) -> None:
+        """Turn inputs off whose weights are negligible, in the joint network, or in states that are to be returned."""
+        with torch.no_grad():
+            if snapshots is None:
+                self.joint.drop_inputs(_worth_keeping(self.joint.sizes_of_inputs()))
+                return
+            for member, state in zip(self.joint.members(snapshots), snapshots, strict=True):
+                state["layers.0.mask"] *= _worth_keeping(OneByOne([member]).sizes_of_inputs())
 
     def _finite(self, loss: Tensor) -> Tensor:
         if torch.isfinite(loss):
@@ -180,7 +206,7 @@ class _Fit:
         if self.validated.any():
             record["validation"] = float(validation[self.validated].mean())
         self.history.append(record)
-        self.report(len(self.history), self.settings.epochs * (1 + len(self.settings.refine)))
+        self.report(len(self.history), self.settings.epochs * len(self.settings.grids))
         if not self.watching or not self.validated.any():
             return False
         better = self.validated & (validation < self.best * (1 - SMALLEST_GAIN))
@@ -189,6 +215,17 @@ class _Fit:
         if better.any():
             self.snapshots = self.joint.snapshots(better, self.snapshots)
         return bool((self.waiting[self.validated] > self.settings.patience).all())
+
+
+def _worth_keeping(sizes: Tensor) -> Tensor:
+    """The inputs (members, inputs) with more than negligible weights, and the largest one in any case."""
+    return (sizes > NEGLIGIBLE) | (sizes == sizes.amax(dim=1, keepdim=True))
+
+
+def _rising(joint: SideBySide | OneByOne, wanted: np.ndarray) -> RisingWeights:
+    if isinstance(joint, OneByOne):
+        raise UserError("monotone needs the basis 'bspline' and no products")
+    return RisingWeights(joint.net, wanted)
 
 
 def _shares(weight: np.ndarray) -> np.ndarray:

@@ -5,7 +5,6 @@ one network with layers of widths I, E H, E J: they share the inputs of the firs
 blocks on a diagonal, kept apart by the mask of the edges. No gradient passes from a member to another.
 """
 
-import copy
 import threading
 from typing import Any
 
@@ -17,6 +16,9 @@ from katops.estimators.settings import Settings
 from katops.models.build import build_model
 from katops.models.kan_penalty import activity_penalty, bending, edge_activity
 
+SMALLEST_SIZE = 1e-3
+"""Rounds the corner of the norm of an input's weights at 0, so that a quasi-Newton method can follow it."""
+
 LARGEST_CACHE = 2**28
 """Bytes up to which the bases of the first layer, which do not change during training, are kept."""
 
@@ -27,13 +29,7 @@ _ONE_AT_A_TIME = threading.Lock()  # the generator that is lent to a constructor
 
 def build_members(settings: Settings, in_features: int, out_features: int, seeds: list[int]) -> list[nn.Module]:
     """Networks that differ by their seeds; the global random numbers stay as they are."""
-    options = {
-        "in_features": in_features,
-        "out_features": out_features,
-        "hidden": list(settings.hidden),
-        "basis_layer": settings.basis_layer(),
-        "linear": settings.linear,
-    }
+    options = {"in_features": in_features, "out_features": out_features, **settings.model_options()}
     return [_built(options, seed) for seed in seeds]
 
 
@@ -120,6 +116,15 @@ class SideBySide(nn.Module):
         """Squared bends of the splines, see :func:`katops.models.kan_penalty.bending`, sum over the members."""
         return torch.stack([bending(layer).square().sum() for layer in self.net.layers]).sum()
 
+    def sizes_of_inputs(self) -> Tensor:
+        """Norm of all weights of each input in the first layer, (members, inputs)."""
+        return torch.sqrt(_squares(self.net.layers[0]).unflatten(0, (len(self), -1)).sum(1) + SMALLEST_SIZE**2)
+
+    def drop_inputs(self, kept: Tensor) -> None:
+        """Turn off the edges of inputs, kept (members, inputs) being false."""
+        mask = self.net.layers[0].mask
+        mask.mul_(kept.repeat_interleave(len(mask) // len(self), dim=0))
+
     def snapshots(self, which: Tensor | None = None, others: list[State] | None = None) -> list[State]:
         """Copies of the states of all members; where ``which`` is false, those in ``others``."""
         chosen = [True] * len(self) if which is None else which.tolist()
@@ -159,11 +164,14 @@ class OneByOne(nn.Module):
         members: of one architecture.
     """
 
-    has_grid = False
-
     def __init__(self, members: list[nn.Module]) -> None:
         super().__init__()
         self.nets = nn.ModuleList(members)
+
+    @property
+    def has_grid(self) -> bool:
+        """Whether the edges are splines."""
+        return self.nets[0].spline
 
     def __len__(self) -> int:
         return len(self.nets)
@@ -180,6 +188,34 @@ class OneByOne(nn.Module):
         """The sparsity penalty, sum over the members."""
         return torch.stack([net.penalty(x) for net in self.nets]).sum()
 
+    def update_grid(self, x: Tensor) -> None:
+        """Move the grids to where the samples (rows, inputs) are."""
+        for net in self.nets:
+            net.update_grid(x)
+
+    def refine(self, intervals: int) -> None:
+        """Finer grids, the same functions."""
+        for net in self.nets:
+            net.refine(intervals)
+
+    def roughness(self) -> Tensor:
+        """See :meth:`SideBySide.roughness`."""
+        return torch.stack([bending(layer).square().sum() for net in self.nets for layer in net.layers]).sum()
+
+    def sizes_of_inputs(self) -> Tensor:
+        """See :meth:`SideBySide.sizes_of_inputs`."""
+        return torch.sqrt(torch.stack([_squares(net.layers[0]).sum(0) for net in self.nets]) + SMALLEST_SIZE**2)
+
+    def drop_inputs(self, kept: Tensor) -> None:
+        """See :meth:`SideBySide.drop_inputs`."""
+        for net, inputs in zip(self.nets, kept, strict=True):
+            net.layers[0].mask.mul_(inputs)
+
+    def restore(self, snapshots: list[State]) -> None:
+        """Back to these states, which must have the present number of intervals."""
+        for net, state in zip(self.nets, snapshots, strict=True):
+            net.load_state_dict(state)
+
     def snapshots(self, which: Tensor | None = None, others: list[State] | None = None) -> list[State]:
         """See :meth:`SideBySide.snapshots`."""
         chosen = [True] * len(self) if which is None else which.tolist()
@@ -190,9 +226,7 @@ class OneByOne(nn.Module):
 
     def members(self, snapshots: list[State]) -> list[nn.Module]:
         """The networks with these states."""
-        for net, state in zip(self.nets, snapshots, strict=True):
-            net.load_state_dict(state)
-        return list(self.nets)
+        return [_with_state(net, state) for net, state in zip(self.nets, snapshots, strict=True)]
 
 
 def _built(options: dict[str, Any], seed: int) -> nn.Module:
@@ -204,11 +238,21 @@ def _built(options: dict[str, Any], seed: int) -> nn.Module:
 
 def _with_state(member: nn.Module, state: State) -> nn.Module:
     """A network like this one with that state, whose grids may be finer."""
-    net = copy.deepcopy(member)
-    knots = state["layers.0.basis.knots"]
-    net.refine(knots.shape[1] - 2 * net.layers[0].basis.degree - 1)
+    options = dict(member.recipe["arguments"])
+    knots = state.get("layers.0.basis.knots")
+    if knots is not None:
+        degree = member.layers[0].basis.degree
+        options["basis_layer"] = {**options["basis_layer"], "intervals": knots.shape[1] - 2 * degree - 1}
+    net = _built(options, 0)
     net.load_state_dict(state, assign=True)
     return net
+
+
+def _squares(layer: nn.Module) -> Tensor:
+    """Sum of the squared weights of every edge, (sub-nodes, inputs)."""
+    weights = [layer.coefficients.square().sum(-1)]
+    weights += [weight.square() for weight in (layer.base_weight, layer.linear_weight) if weight is not None]
+    return torch.stack(weights).sum(0) * layer.mask
 
 
 def _weights(layer: nn.Module) -> Tensor:

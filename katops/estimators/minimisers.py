@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, minimize
 from torch import Tensor, nn
+
+from katops.estimators.monotone import RisingWeights
 
 HISTORY = 20
 """Pairs of steps and gradient changes from which the curvature is estimated."""
@@ -22,7 +24,12 @@ AfterEpoch = Callable[[], bool]
 
 
 def lbfgs(
-    parameters: Sequence[nn.Parameter], loss: Callable[[], Tensor], epochs: int, weight_decay: float, after: AfterEpoch
+    parameters: Sequence[nn.Parameter],
+    loss: Callable[[], Tensor],
+    epochs: int,
+    weight_decay: float,
+    after: AfterEpoch,
+    rising: RisingWeights | None = None,
 ) -> None:
     """Minimise loss + weight_decay / 2 |parameters|^2 by L-BFGS, an epoch being one iteration.
 
@@ -37,17 +44,20 @@ def lbfgs(
         epochs: largest number of iterations.
         weight_decay: weight of the squared parameters.
         after: see :data:`AfterEpoch`.
+        rising: what weights have to be like, if they have to.
     """
     evaluated: list[np.ndarray] = []
 
     def value_and_slope(vector: np.ndarray) -> tuple[float, np.ndarray]:
-        _write(parameters, vector)
         evaluated[:] = [vector.copy()]
+        vector = vector if rising is None else rising.parameters(vector)
+        _write(parameters, vector)
         value = loss()
         slopes = torch.autograd.grad(value, parameters, allow_unused=True)
         filled = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, slopes, strict=True)]
         decay = weight_decay / 2 * (vector @ vector)
-        return float(value.detach()) + decay, _read(filled) + weight_decay * vector
+        slope = _read(filled) + weight_decay * vector
+        return float(value.detach()) + decay, slope if rising is None else rising.slopes(slope)
 
     def callback(intermediate_result: object) -> None:
         if not np.array_equal(intermediate_result.x, evaluated[0]):
@@ -55,15 +65,17 @@ def lbfgs(
         if after():
             raise StopIteration
 
+    start = _read(parameters)
     found = minimize(
         value_and_slope,
-        _read(parameters),
+        start if rising is None else rising.coordinates(start),
         jac=True,
         method="L-BFGS-B",
+        bounds=None if rising is None else Bounds(*rising.bounds()),
         callback=callback,
         options={"maxiter": epochs, "maxcor": HISTORY, "maxfun": 100 * epochs, "ftol": RELATIVE_DECREASE, "gtol": 1e-8},
     )
-    _write(parameters, found.x)
+    _write(parameters, found.x if rising is None else rising.parameters(found.x))
 
 
 def adamw(
@@ -75,6 +87,7 @@ def adamw(
     learning_rate: float,
     weight_decay: float,
     after: AfterEpoch,
+    rising: RisingWeights | None = None,
 ) -> None:
     """Minimise by AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) with a learning rate that falls as a cosine.
 
@@ -86,7 +99,10 @@ def adamw(
         learning_rate: of the first of all epochs.
         weight_decay: decoupled, as a share of a parameter per step at learning rate 1.
         after: see :data:`AfterEpoch`.
+        rising: what weights have to be like, if they have to; they are moved there after every step.
     """
+    if rising is not None:
+        rising.project(parameters)
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
     for epoch in epochs:
         for group in optimiser.param_groups:
@@ -96,6 +112,8 @@ def adamw(
             loss(batch).backward()
             nn.utils.clip_grad_norm_(parameters, LARGEST_GRADIENT)
             optimiser.step()
+            if rising is not None:
+                rising.project(parameters)
         if after():
             return
 

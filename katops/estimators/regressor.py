@@ -8,7 +8,9 @@ from sklearn.base import RegressorMixin, clone
 from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
+from katops.errors import UserError
 from katops.estimators.base import KANEstimator
+from katops.estimators.fit_rows import FitRows, as_array
 from katops.estimators.losses import pinball, squared_error
 from katops.estimators.rows import Rows
 from katops.predictors.table_reliability import TableReliability, conformal_half_widths
@@ -29,32 +31,39 @@ class KANRegressor(RegressorMixin, KANEstimator):
 
     Args:
         hidden: numbers of hidden nodes, layer by layer; ``()`` is a sum of functions of single columns.
-        intervals: of each grid, at first.
-        degree: of the splines.
-        basis: "bspline", or another registered basis by name or as ``{"name": ..., options}``. Splines are flat outside
-            of the range of the training where there are straight lines besides, and follow their tangents where there
-            are none; ``{"name": "bspline", "extrapolation": "linear"}`` says so for both.
-        linear: whether every edge has a straight line besides.
+        intervals: of each grid; several rising numbers, such as ``(3, 6, 12)``, are finer grids on which the fit goes
+            on, for up to ``epochs`` each.
+        network: further options of the networks, any of: ``linear`` (True: every edge has a straight line besides);
+            ``degree`` of the splines (3); ``extrapolation`` of the splines, "clamp" (as it is beside straight lines),
+            "linear" (without them) or "zero"; ``basis``, in place of "bspline" another registered basis, by name or as
+            ``{"name": ..., options}``; ``products``, how many nodes of each layer, the output included, are products of
+            ``arity`` (2) sums, such as ``(1, 0)``; ``base_act`` ("silu") and ``init`` ("glorot"), see
+            :class:`katops.models.kan.KAN`.
         scaler: of the columns, all of them affine. "quantile": 5 and 95 % to -1 and 1; "robust": median and quartiles;
             "standard": mean and standard deviation; "minmax": smallest and largest to -1 and 1; "auto": "minmax" for
-            columns with half of their rows at one value, "quantile" for others.
+            columns with half of their rows at one value, "quantile" for others, at most 3 from 0 with heavy tails.
+            ``{"name": "auto", "reach": 1.0}``: numbers count as they are up to one width of the range of the training
+            rows beyond it, and further out as they would there; ``None`` for no such bound.
         optimiser: "lbfgs": quasi-Newton on all rows, an epoch being one iteration; "adamw": batches of 256
-            rows or 1/64 of them; "auto": "lbfgs" up to 2000 distinct rows.
+            rows or 1/64 of them; "auto": "lbfgs" up to 2000 distinct rows. ``{"name": "adamw", "learning_rate": 1e-2,
+            "patience": 30, "dtype": "auto"}``: the first learning rate of AdamW, which falls to zero as a cosine; the
+            epochs without gain on the held-out rows after which a fit ends; "float32", "float64", or "auto": float64
+            with L-BFGS, float32 with AdamW.
         epochs: largest number, of each grid.
-        learning_rate: of AdamW at its start; it falls to zero as a cosine.
         weight_decay: L-BFGS: w / 2 times the sum of squared parameters is added to the loss; AdamW: decoupled.
-        penalty: weight of the sparsity penalty, 1 for the L1 norm of the edges' activations and 2 for their entropy
-            relative to it (Liu et al. 2024, section 2.5.1).
-        smoothness: weight of the squared bends of the splines, the second differences of P-splines (Eilers and Marx
-            1996) for any grid; straight lines are free.
-        refine: finer grids, numbers of intervals, on which the fit goes on, such as ``(6, 12)``.
+        penalty: weight of the sparsity of edges, 1 for the L1 norm of their activations and 2 for their entropy
+            relative to it (Liu et al. 2024, section 2.5.1); or weights of several penalties, ``{"edges": ...,
+            "inputs": ..., "smoothness": ...}``: ``inputs`` is a group lasso, the sum over inputs of the norm of all
+            their weights (Yuan and Lin 2006), which turns inputs off altogether; ``smoothness`` is of the squared bends
+            of the splines, the second differences of P-splines (Eilers and Marx 1996); straight lines are free.
+        monotone: columns along which predictions may only rise (1) or fall (-1), whatever the other columns are:
+            ``{"Mo": 1}`` by name or place, or one entry per column. The edges behind them only rise, which leaves less
+            room for interactions; needs splines without products.
         validation_fraction: share of the rows that each member holds out, at most 0.5; 0 trains on all rows for all
             epochs. Equal rows, and rows of one of ``groups``, are never divided. Below 10 groups none are held out.
-        patience: epochs without gain on the held-out rows after which a fit ends.
         ensemble: number of members.
         quantile: fit this quantile, such as 0.05, instead of the mean.
         device: "cpu", "cuda", "cuda:1", ...
-        dtype: "float32", "float64" or "auto": float64 with L-BFGS, float32 with AdamW.
         random_state: seed, ``numpy.random.RandomState`` or ``None``.
         verbose: show a progress bar.
 
@@ -75,50 +84,38 @@ class KANRegressor(RegressorMixin, KANEstimator):
         self,
         hidden: int | tuple[int, ...] = (5,),
         *,
-        intervals: int = 3,
-        degree: int = 3,
-        basis: Any = "bspline",
-        linear: bool = True,
-        scaler: str = "auto",
-        optimiser: str = "auto",
+        intervals: int | tuple[int, ...] = 3,
+        network: dict[str, Any] | None = None,
+        scaler: str | dict[str, Any] = "auto",
+        optimiser: str | dict[str, Any] = "auto",
         epochs: int = 300,
-        learning_rate: float = 1e-2,
         weight_decay: float = 5e-4,
-        penalty: float = 0.0,
-        smoothness: float = 0.0,
-        refine: tuple[int, ...] = (),
+        penalty: float | dict[str, float] = 0.0,
+        monotone: Any = None,
         validation_fraction: float = 0.2,
-        patience: int = 30,
         ensemble: int = 5,
         quantile: float | None = None,
         device: str = "cpu",
-        dtype: str = "auto",
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
         self.hidden = hidden
         self.intervals = intervals
-        self.degree = degree
-        self.basis = basis
-        self.linear = linear
+        self.network = network
         self.scaler = scaler
         self.optimiser = optimiser
         self.epochs = epochs
-        self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.penalty = penalty
-        self.smoothness = smoothness
-        self.refine = refine
+        self.monotone = monotone
         self.validation_fraction = validation_fraction
-        self.patience = patience
         self.ensemble = ensemble
         self.quantile = quantile
         self.device = device
-        self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None, eval_set: Any = None) -> Self:
         """Fit.
 
         Args:
@@ -127,15 +124,17 @@ class KANRegressor(RegressorMixin, KANEstimator):
             y: (rows,) or (rows, targets), in any unit.
             sample_weight: (rows,), not negative.
             groups: label of each row; rows of a group are held out together.
+            eval_set: a pair (X, y) on which all members are validated in place of rows of their own; they then train on
+                all rows of X.
 
         Raises:
             UserError: an argument of the estimator is out of range, or the data do not fit.
         """
         with self._kept_on_failure():
-            self._fit_checked(X, y, sample_weight, groups)
+            self._fit_checked(X, y, sample_weight, groups, eval_set)
         return self
 
-    def _fit_checked(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> None:
+    def _fit_checked(self, X: Any, y: Any, sample_weight: Any, groups: Any, eval_set: Any) -> None:
         loss = squared_error if self.quantile is None else pinball(self.quantile)
         table = self._table(X, reset=True)
         names = _target_names(y)
@@ -145,7 +144,14 @@ class KANRegressor(RegressorMixin, KANEstimator):
         targets = y[:, None] if self._single else y
         weight = self._weight(sample_weight, table)
         self.target_names_ = names or (["y"] if self._single else [f"y{place}" for place in range(targets.shape[1])])
-        self._fit(table, targets, loss, targets.shape[1], weight, groups)
+        evaluated = self._evaluated(eval_set)
+        if evaluated is not None:
+            truth = check_array(evaluated[1], ensure_2d=False, dtype=np.float64, input_name="y of eval_set")
+            truth = truth[:, None] if truth.ndim == 1 else truth
+            if truth.shape[1] != targets.shape[1]:
+                raise UserError(f"eval_set: y has {truth.shape[1]} targets, that of the training {targets.shape[1]}")
+            evaluated = evaluated[0], truth
+        self._fit(table, targets, loss, targets.shape[1], weight, groups, evaluated)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predictions in the unit of the targets, (rows,) or (rows, targets).
@@ -158,7 +164,11 @@ class KANRegressor(RegressorMixin, KANEstimator):
         predicted = self._predictor().predict(self._table(X), return_std=return_std)
         return self._like(X, predicted)
 
-    def calibrate(self, X: Any, y: Any, groups: Any = None, folds: int = 5) -> Self:
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R2, the mean over the targets; tensors may be on any device."""
+        return super().score(as_array(X), as_array(y), as_array(sample_weight))
+
+    def calibrate(self, X: Any, y: Any, groups: Any = None, folds: int = 5, sample_weight: Any = None) -> Self:
         """Measure the width of intervals and keep where the rows of the training lie; ``save`` then writes both.
 
         Copies of the estimator are fitted in folds. The half width of level q is the ceil((n + 1) q)-th smallest of the
@@ -169,13 +179,15 @@ class KANRegressor(RegressorMixin, KANEstimator):
             X, y: the rows of the training. Their scaled inputs become a part of the model file.
             groups: label of each row; rows of a group are in one fold, and held out together within it.
             folds: their number.
+            sample_weight: (rows,), of the fits; errors count alike, rows without weight not at all.
         """
         check_is_fitted(self)
+        rows = FitRows.of(X, np.asarray(self._given(y), dtype=np.float64), groups, sample_weight)
         folded = KFold(folds, shuffle=True, random_state=0) if groups is None else GroupKFold(folds)
-        truth = np.asarray(self._given(y), dtype=np.float64)
-        unseen = cross_val_predict(clone(self), X, truth, groups=groups, cv=folded, params={"groups": groups})
-        residuals = (truth - unseen).reshape(len(truth), -1)
-        self.reliability_ = TableReliability(self._domain(X), conformal_half_widths(residuals, LEVELS))
+        known = {"groups": rows.groups, "sample_weight": rows.sample_weight}
+        unseen = cross_val_predict(clone(self), rows.X, rows.y, groups=rows.groups, cv=folded, params=known)
+        residuals = (rows.y - unseen).reshape(len(rows.y), -1)
+        self.reliability_ = TableReliability(self._domain(rows.X), conformal_half_widths(residuals, LEVELS))
         return self
 
     def interval(self, X: Any, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
@@ -186,9 +198,11 @@ class KANRegressor(RegressorMixin, KANEstimator):
         """
         return self._like(X, self._predictor().interval(self._table(X), level))
 
-    def _on_the_scale_of_outputs(self, rows: Rows) -> Rows:
+    def _measure_outputs(self, rows: Rows) -> None:
         # From the distinct rows: sums in another order would differ in the last digit, and with them the fit.
         self.target_offset_, self.target_scale_ = _moments(rows.targets, rows.weight)
+
+    def _on_the_scale_of_outputs(self, rows: Rows) -> Rows:
         return replace(rows, targets=(rows.targets - self.target_offset_) / self.target_scale_)
 
     def _targets(self) -> TableTargets:

@@ -54,6 +54,14 @@ def distinct(inputs: np.ndarray, targets: np.ndarray, weight: np.ndarray, groups
     return Rows(np.ascontiguousarray(inputs), np.ascontiguousarray(targets), total, labels.astype(np.int64))
 
 
+def joined(training: Rows, others: Rows, members: int) -> tuple[Rows, np.ndarray]:
+    """Training rows and rows to validate on as one, and which of them all members hold out, (n, members)."""
+    parts = zip(vars(training).values(), vars(others).values(), strict=True)
+    rows = Rows(*(np.concatenate(pair) for pair in parts))
+    out = np.repeat(np.arange(len(rows)) >= len(training), members).reshape(len(rows), members)
+    return rows, out
+
+
 def held_out(
     rows: Rows, members: int, fraction: float, generator: np.random.Generator, classes: np.ndarray | None = None
 ) -> np.ndarray:

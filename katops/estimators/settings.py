@@ -1,13 +1,14 @@
 """The arguments of an estimator, checked, with what "auto" stands for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
 import torch
 
-from katops.data.table_columns import SCALERS
+from katops.data.table_columns import REACH, SCALERS
 from katops.errors import UserError, did_you_mean
 
 OPTIMISERS = ("auto", "lbfgs", "adamw")
@@ -17,65 +18,82 @@ SMALL = 2000
 
 TYPES = {"float32": torch.float32, "float64": torch.float64}
 
+NETWORK = ("basis", "degree", "linear", "extrapolation", "products", "arity", "base_act", "init")
+SCALER = {"reach": REACH}
+OPTIMISER = {"learning_rate": 1e-2, "patience": 30, "dtype": "auto"}
+PENALTY = ("edges", "inputs", "smoothness")
+
 
 @dataclass(frozen=True)
 class Settings:
-    """Checked arguments; see :class:`katops.estimators.KANRegressor` for what they mean."""
+    """Checked arguments; see :class:`katops.estimators.KANRegressor` for what they mean.
+
+    Attributes:
+        grids: numbers of intervals, one grid after the other.
+        network: options of the networks beside their widths and grids.
+        scaler, reach: of the columns.
+        optimiser, learning_rate, patience, dtype: of the fit.
+        edges, inputs, smoothness: weights of the penalties.
+    """
 
     hidden: tuple[int, ...]
-    intervals: int
-    degree: int
-    basis: Any
-    linear: bool
+    grids: tuple[int, ...]
+    network: dict[str, Any]
     scaler: str
+    reach: float | None
     optimiser: str
-    epochs: int
     learning_rate: float
-    weight_decay: float
-    penalty: float
-    smoothness: float
-    refine: tuple[int, ...]
-    validation_fraction: float
     patience: int
+    dtype: str
+    epochs: int
+    weight_decay: float
+    edges: float
+    inputs: float
+    smoothness: float
+    validation_fraction: float
     ensemble: int
     device: torch.device
-    dtype: str
 
     @classmethod
-    def checked(cls, arguments: dict[str, Any]) -> "Settings":
+    def checked(cls, arguments: Mapping[str, Any]) -> "Settings":
         """The settings that these arguments of an estimator mean.
 
         Raises:
             UserError: an argument has a wrong type or lies outside its range.
         """
-        given = dict(arguments)
-        for name, low in _WHOLE.items():
-            _check_whole(name, given[name], low)
-        for name, (low, high) in _REAL.items():
-            _check_real(name, given[name], low, high)
-        for name, allowed in (("scaler", SCALERS), ("optimiser", OPTIMISERS), ("dtype", ("auto", *TYPES))):
-            _check_choice(name, given[name], allowed)
-        if not isinstance(given["linear"], bool):
-            raise UserError(f"linear={given['linear']!r} must be True or False")
-        given |= _grid_of(given["basis"])
-        for name in ("intervals", "degree"):
-            _check_whole(name, given[name], _WHOLE[name])
-        refine = _widths("refine", given["refine"])
-        grid = (given["intervals"], *refine)
-        if any(later <= earlier for earlier, later in zip(grid, refine, strict=False)):
-            raise UserError(
-                f"refine={given['refine']!r} must rise from intervals={given['intervals']}, such as (6, 12)"
-            )
-        if refine and not _is_bspline(given["basis"]):
-            raise UserError(f"refine={given['refine']!r} needs basis='bspline'; other bases have no grid to refine")
-        if given["smoothness"] and not _is_bspline(given["basis"]):
-            raise UserError("smoothness is defined for basis='bspline' only; use weight_decay")
-        given |= {
-            "hidden": _widths("hidden", given["hidden"]),
-            "refine": refine,
-            "device": _device(given["device"]),
-        }
-        return cls(**{name: given[name] for name in cls.__dataclass_fields__})
+        for name, low in (("epochs", 1), ("ensemble", 1)):
+            _check_whole(name, arguments[name], low)
+        _check_real("weight_decay", arguments["weight_decay"], 0.0, None)
+        _check_real("validation_fraction", arguments["validation_fraction"], 0.0, 0.5)
+        network = _network(arguments["network"])
+        grids = _widths("intervals", arguments["intervals"])
+        if not grids or any(later <= earlier for earlier, later in pairwise(grids)):
+            raise UserError(f"intervals={arguments['intervals']!r} must rise from grid to grid, such as (3, 6, 12)")
+        scaler, scaling = _named("scaler", arguments["scaler"], SCALERS, SCALER)
+        if scaling["reach"] is not None:
+            _check_real("scaler reach", scaling["reach"], 0.0, None)
+        optimiser, fit = _named("optimiser", arguments["optimiser"], OPTIMISERS, OPTIMISER)
+        _check_real("optimiser learning_rate", fit["learning_rate"], 0.0, None)
+        _check_whole("optimiser patience", fit["patience"], 1)
+        _check_choice("optimiser dtype", fit["dtype"], ("auto", *TYPES))
+        penalty = _penalty(arguments["penalty"])
+        if network.get("basis", "bspline") != "bspline":
+            if len(grids) > 1:
+                raise UserError(f"intervals={grids!r} needs the basis 'bspline'; other bases have no grid to refine")
+            if penalty["smoothness"]:
+                raise UserError("the penalty 'smoothness' is defined for the basis 'bspline' only; use weight_decay")
+        return cls(
+            hidden=_widths("hidden", arguments["hidden"]),
+            grids=grids,
+            network=network,
+            scaler=scaler,
+            optimiser=optimiser,
+            device=_device(arguments["device"]),
+            **scaling,
+            **fit,
+            **penalty,
+            **{name: arguments[name] for name in ("epochs", "weight_decay", "validation_fraction", "ensemble")},
+        )
 
     def method(self, rows: int) -> str:
         """The optimiser for this number of distinct rows."""
@@ -89,44 +107,80 @@ class Settings:
             return TYPES[self.dtype]
         return torch.float64 if self.method(rows) == "lbfgs" and self.device.type != "mps" else torch.float32
 
-    def basis_layer(self) -> Any:
-        """The option ``basis_layer`` of the models.
+    def model_options(self) -> dict[str, Any]:
+        """Options of :class:`katops.models.kan.KAN`, all but the numbers of columns.
 
         Beside a straight branch, splines keep their end values outside of the range: the slope at an end, known from
         few rows, would otherwise be followed by every member, and by the layers behind it.
         """
-        if _is_bspline(self.basis):
-            options = {"name": self.basis} if isinstance(self.basis, str) else dict(self.basis)
-            outside = "clamp" if self.linear else "linear"
-            return {"intervals": int(self.intervals), "degree": int(self.degree), "extrapolation": outside, **options}
-        return self.basis
+        given = dict(self.network)
+        linear = given.pop("linear", True)
+        basis = given.pop("basis", "bspline")
+        if basis == "bspline":
+            outside = "clamp" if linear else "linear"
+            splines = {"degree": given.pop("degree", 3), "extrapolation": given.pop("extrapolation", outside)}
+            basis = {"name": "bspline", "intervals": self.grids[0], **splines}
+        return {"hidden": list(self.hidden), "basis_layer": basis, "linear": linear, **given}
 
 
-_WHOLE = {"intervals": 1, "degree": 1, "epochs": 1, "patience": 1, "ensemble": 1}
-_REAL = {
-    "learning_rate": (0.0, None),
-    "weight_decay": (0.0, None),
-    "penalty": (0.0, None),
-    "smoothness": (0.0, None),
-    "validation_fraction": (0.0, 0.5),
-}
-
-
-def _grid_of(basis: Any) -> dict[str, Any]:
-    """What a basis says of the grid itself, which goes before the arguments ``intervals`` and ``degree``.
+def _network(value: Any) -> dict[str, Any]:
+    """The argument ``network``.
 
     Raises:
-        UserError: the basis is neither a name nor a mapping with one.
+        UserError: it is no mapping, or holds something unknown or of a wrong type.
     """
-    if isinstance(basis, str):
-        return {}
-    if not isinstance(basis, dict) or not isinstance(basis.get("name"), str):
-        raise UserError(f"basis={basis!r} must be a name, or {{'name': ..., options ...}}, such as 'bspline'")
-    return {name: basis[name] for name in ("intervals", "degree") if _is_bspline(basis) and name in basis}
+    given = _known("network", {} if value is None else value, NETWORK)
+    if not isinstance(given.get("linear", True), bool):
+        raise UserError(f"network linear={given['linear']!r} must be True or False")
+    basis = given.get("basis", "bspline")
+    if not isinstance(basis, str) and not (isinstance(basis, Mapping) and isinstance(basis.get("name"), str)):
+        raise UserError(f"network basis={basis!r} must be a name, or {{'name': ..., options ...}}, such as 'radial'")
+    if isinstance(basis, Mapping) and basis["name"] == "bspline":
+        raise UserError(f"network basis={basis!r}: options of 'bspline' are degree and extrapolation, beside it")
+    if basis == "bspline":
+        _check_whole("network degree", given.get("degree", 3), 1)
+    elif "degree" in given or "extrapolation" in given:
+        raise UserError(f"network degree and extrapolation are those of 'bspline'; give {basis!r} its own options")
+    products = given.get("products")
+    if products is not None:
+        if not isinstance(products, Sequence) or not all(isinstance(count, Integral) for count in products):
+            raise UserError(f"network products={products!r} must be whole numbers, one for each layer, such as (1, 0)")
+        given["products"] = [int(count) for count in products]
+    return given
 
 
-def _is_bspline(basis: Any) -> bool:
-    return basis == "bspline" or (isinstance(basis, dict) and basis.get("name") == "bspline")
+def _penalty(value: Any) -> dict[str, float]:
+    given = {"edges": value} if isinstance(value, Real) else _known("penalty", value, PENALTY)
+    weights = {name: given.get(name, 0.0) for name in PENALTY}
+    for name, weight in weights.items():
+        _check_real("penalty" if isinstance(value, Real) else f"penalty {name}", weight, 0.0, None)
+    return weights
+
+
+def _named(
+    argument: str, value: Any, names: Sequence[str] | Mapping[str, Any], defaults: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """A name alone, or with options as ``{"name": ..., option: ...}``."""
+    given = _known(argument, {"name": value} if isinstance(value, str) else value, ("name", *defaults))
+    name = given.pop("name", "auto")
+    _check_choice(argument, name, names)
+    return name, {**defaults, **given}
+
+
+def _known(argument: str, value: Any, allowed: Sequence[str]) -> dict[str, Any]:
+    """A mapping as a dictionary of its own.
+
+    Raises:
+        UserError: it is none, or has other keys.
+    """
+    if not isinstance(value, Mapping):
+        raise UserError(f"{argument}={value!r} must be a mapping with some of: {', '.join(allowed)}")
+    for key in value:
+        if key not in allowed:
+            raise UserError(
+                f"{argument} has no option {key!r}{did_you_mean(str(key), allowed)} Allowed: {', '.join(allowed)}."
+            )
+    return dict(value)
 
 
 def _check_whole(name: str, value: Any, low: int) -> None:

@@ -1,5 +1,6 @@
 """A fitted KAN as a C header: tables of numbers and the few loops that evaluate them, in C99 and C++."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,15 @@ def _input(column: Any, levels: dict[int, tuple[str, ...]], precision: str) -> d
         "comment": _comment(column.name),
         **{key: _number(getattr(column, key), precision) for key in ("offset", "scale", "low", "high")},
         "fill": _number(fill, precision),
+        "least": _end(column.bounds[0], precision),
+        "most": _end(column.bounds[1], precision),
     }
+
+
+def _end(value: float, precision: str) -> str:
+    if math.isfinite(value):
+        return _number(value, precision)
+    return f"{'-' if value < 0 else ''}HUGE_VAL{'' if precision == 'double' else 'F'}"
 
 
 def _outputs(predictor: TablePredictor) -> list[str]:

@@ -39,6 +39,8 @@ class RawRows(nn.Module):
             ("offset", [column.offset for column in columns]),
             ("scale", [column.scale for column in columns]),
             ("fill", [column.fill for column in columns]),
+            ("least", [column.bounds[0] for column in columns]),
+            ("most", [column.bounds[1] for column in columns]),
             ("level_code", codes),
         ):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64))
@@ -48,7 +50,7 @@ class RawRows(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         given = x[:, self.sources]
         absent = given.isnan()
-        values = torch.where(absent, self.fill, given)
+        values = torch.where(absent, self.fill, given).clamp(self.least, self.most)
         values = torch.where(self.is_missing, absent.to(x.dtype), values)
         values = torch.where(self.is_level, (given == self.level_code).to(x.dtype), values)
         return self.predictor((values - self.offset) / self.scale).mean(0)

@@ -4,6 +4,7 @@ from katops.interpret.attribution import Attribution, attribution
 from katops.interpret.curves import EffectCurve, edge_curve, effect_curves, plot_curves
 from katops.interpret.find_formula import find_formula
 from katops.interpret.formula import Formula
+from katops.interpret.formula_plot import plot_formulas
 from katops.interpret.formula_shapes import FormulaShape, standard_shapes
 from katops.interpret.importance import feature_importance, plot_feature_scores, shap_values
 from katops.interpret.iterative_pruning import PruningPath, plot_pareto, prune_estimator
@@ -35,6 +36,7 @@ __all__ = [
     "mask_edges",
     "plot_curves",
     "plot_feature_scores",
+    "plot_formulas",
     "plot_network",
     "plot_pareto",
     "prune",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from katops.interpret.style import CURVE, INK, TEXT, ZONE, plain, quiet
 
 BACKGROUND_ROWS = 200
 GRID = 121
+LONGEST_LINE = 34  # letters below a panel
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def _curve(fitted: FittedTable, scaled: np.ndarray, output: int, number: int, be
     )
     # Values of the rows themselves tell by how much the curve has to be moved for its mean over them to be 0.
     places = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), BACKGROUND_ROWS)).round().astype(int))
-    values = (np.concatenate([x, rows[places]]) - column.offset) / column.scale
+    values = column.scaled(np.concatenate([x, rows[places]]))
     exact = fitted.additive
     background = scaled[places[:1]] if exact else scaled[places]
     curves = []
@@ -171,15 +173,15 @@ def draw_curve(ax: Axes, curve: EffectCurve) -> None:
         # a rug in axes coordinates stays at the bottom whatever the limits become
         ax.plot(
             curve.rows,
-            np.full(len(curve.rows), 0.02),
+            np.full(len(curve.rows), 0.03),
             "|",
             color=INK,
-            alpha=0.25,
-            markersize=6,
-            markeredgewidth=0.6,
+            alpha=max(0.25, min(0.8, 60 / max(len(curve.rows), 1))),
+            markersize=10,
+            markeredgewidth=0.9,
             transform=ax.get_xaxis_transform(),
         )
-    ax.set_xlabel(plain(curve.name), fontsize=TEXT)
+    ax.set_xlabel(textwrap.fill(plain(curve.name), LONGEST_LINE), fontsize=TEXT)
 
 
 def edge_curve(model: Any, layer: int, sub_node: int, feature: int, values: np.ndarray) -> np.ndarray:

@@ -11,7 +11,10 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from katops.data.table_preprocessing import TablePreprocessor
+from katops.data.table_reading import has_categories
 from katops.errors import UserError
+from katops.interpret.fitted import DerivedInputs
 from katops.interpret.formula import Formula
 from katops.interpret.formula_shapes import (
     TRANSFORMS,
@@ -24,6 +27,7 @@ from katops.interpret.formula_shapes import (
 from katops.interpret.symbolic_guess import guess_network, with_output
 from katops.interpret.symbolic_library import SymbolicLibrary
 from katops.interpret.symbolic_network import SymbolicEdge, SymbolicLayer
+from katops.interpret.symbolic_path import complexity, shorter_networks
 from katops.interpret.symbolic_refit import Refitted
 from katops.interpret.symbolic_result import THRESHOLD, Attempt, SymbolicResult, worst_r2
 from katops.interpret.symbolic_search import search
@@ -88,7 +92,8 @@ def find_formula(
     from half a minute to twenty minutes on a core for two to five columns.
 
     Args:
-        X: array or DataFrame of numbers, (N, columns); the fewer the better.
+        X: array or DataFrame, (N, columns); the fewer the better. Levels of columns of text and gaps become columns of
+            1 and 0, missing values stand at the median; the formula then takes rows as they are in X.
         y: (N,); the formula is named after a Series that has a name.
         columns: names; those of the DataFrame, else x0, x1, ...
         library: what the univariate functions may be.
@@ -99,11 +104,10 @@ def find_formula(
         verbose: show a progress bar.
 
     Raises:
-        UserError: the table has fewer than 40 rows or values that are not finite numbers, or an argument is out of
-            range.
+        UserError: the table has fewer than 40 rows, infinite values, or gaps in y, or an argument is out of range.
     """
     target = y.name if isinstance(getattr(y, "name", None), str) else "y"
-    names, x, y = _checked(X, y, columns, held_out)
+    names, x, y, derived = _checked(X, y, columns, held_out)
     library = library or SymbolicLibrary()
     order = np.random.default_rng(random_state).permutation(len(x))
     test, train = np.split(order, [max(1, round(held_out * len(order)))])
@@ -124,24 +128,35 @@ def find_formula(
             return SymbolicResult(None, False, reason, nothing, nothing, network_r2, nothing, threshold)
         likely = _likely(fitted, scaled[few], y[few], library)
         report(len(shapes) + MOST_ATTEMPTS, total)
-        attempts: list[tuple[Attempt, _Candidate]] = []
+        tried: list[tuple[Attempt, _Candidate, Refitted]] = []
+
+        def attempt(name: str, found: Refitted) -> Attempt:
+            return _attempt(name, found, (names, target, derived), x, y, train, test)
+
         for number, candidate in enumerate(likely):
-            found = _read_off(candidate, scaled, x, y, train, library, attempts)
-            attempts.append((_attempt(candidate.shape.name, found, (names, target), x, y, train, test), candidate))
+            found = _read_off(candidate, scaled, x, y, train, library, [attempt for attempt, *_ in tried])
+            tried.append((attempt(candidate.shape.name, found), candidate, found))
             report(len(shapes) + MOST_ATTEMPTS + number + 1, total)
-            close = 1 - attempts[-1][0].r2 < AS_GOOD * min(other.error for other in likely)
+            close = 1 - tried[-1][0].r2 < AS_GOOD * min(other.error for other in likely)
             if close and found.network.complexity <= SHORT * len(names):
                 break
-    attempts.sort(key=lambda pair: pair[0].score)
-    return _result(
-        [attempt for attempt, _ in attempts], attempts[0][1], scaled[test], x[test], y[test], library, threshold
-    )
+    tried.sort(key=lambda one: one[0].score)
+    _, candidate, found = tried[0]
+    few = train[:SEARCH_ROWS]
+    shorter = [attempt("shorter", one) for one in shorter_networks(found, x[few], y[few], library)]
+    answers = candidate.predict(scaled[test], library)
+    said = found.network(x[test])
+    return _result([attempt for attempt, *_ in tried], shorter, answers, said, y[test], threshold)
 
 
 def _checked(
     X: Any, y: Any, columns: Sequence[str] | None, held_out: float
-) -> tuple[list[str], np.ndarray, np.ndarray]:
+) -> tuple[list[str], np.ndarray, np.ndarray, DerivedInputs | None]:
     names = [str(name) for name in X.columns] if hasattr(X, "columns") else None
+    derived = None
+    if has_categories(X) or _has_gaps(X):
+        derived = DerivedInputs(TablePreprocessor.fit(X, "minmax", columns))
+        names, X, columns = [column.name for column in derived.preprocessor.columns], derived(X), None
     try:
         x, y = np.array(X, dtype=float), np.array(y, dtype=float)
     except (TypeError, ValueError) as error:
@@ -151,15 +166,22 @@ def _checked(
     if len(x) < FEWEST_ROWS:
         raise UserError(f"find_formula: {len(x)} rows cannot tell formulas apart; at least {FEWEST_ROWS} are needed")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise UserError("find_formula: X and y must be finite; drop rows with NaN or infinity")
-    if y.std() == 0:
-        raise UserError("find_formula: y is constant")
+        raise UserError("find_formula: y must be finite, and X must hold no infinite values; drop such rows")
+    if y.std() == 0 or not np.ptp(x, axis=0).any():
+        raise UserError(f"find_formula: {'y' if y.std() == 0 else 'X'} is constant")
     if not 0 < held_out < 1:
         raise UserError(f"find_formula: held_out must lie between 0 and 1, got {held_out}")
     names = list(columns) if columns is not None else names or [f"x{k}" for k in range(x.shape[1])]
     if len(names) != x.shape[1]:
         raise UserError(f"find_formula: columns must be {x.shape[1]} names, got {len(names)}")
-    return names, x, y.reshape(-1, 1)
+    return names, x, y.reshape(-1, 1), derived
+
+
+def _has_gaps(X: Any) -> bool:
+    if hasattr(X, "isna"):
+        return bool(X.isna().any(axis=None))
+    values = np.asarray(X)
+    return values.ndim == 2 and values.dtype.kind == "f" and bool(np.isnan(values).any())
 
 
 def _range(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -212,7 +234,7 @@ def _read_off(
     y: np.ndarray,
     train: np.ndarray,
     library: SymbolicLibrary,
-    attempts: list[tuple[Attempt, _Candidate]],
+    attempts: list[Attempt],
 ) -> Refitted:
     few, more = train[:SEARCH_ROWS], train[:FINAL_ROWS]
     guess = guess_network(candidate.model.layers, scaled[few], x[few], library)
@@ -222,7 +244,7 @@ def _read_off(
         edge = SymbolicEdge(0, 0, function, free=[function.scale, function.shift, True])
         network.layers.append(SymbolicLayer([edge], np.zeros(1), np.ones(1, dtype=bool)))
     found = search(network, x[few], y[few], library, passes=2)
-    best = min((1 - attempt.r2 for attempt, _ in attempts), default=np.inf)
+    best = min((1 - attempt.r2 for attempt in attempts), default=np.inf)
     hopeless = found.rss / len(few) > 2 * best
     return search(found.network, x[more], y[more], library, passes=0 if hopeless else 2)
 
@@ -230,31 +252,30 @@ def _read_off(
 def _attempt(
     name: str,
     found: Refitted,
-    names: tuple[list[str], str],
+    names: tuple[list[str], str, DerivedInputs | None],
     x: np.ndarray,
     y: np.ndarray,
     train: np.ndarray,
     test: np.ndarray,
 ) -> Attempt:
-    formula = Formula.of_network(found.network, names[0], [names[1]], positive=(x > 0).all(axis=0))
+    columns, target, derived = names
+    formula = Formula.of_network(found.network, columns, [target], positive=(x > 0).all(axis=0), derived=derived)
     said = found.network(x)
-    return Attempt(name, formula, found.score, worst_r2(y[train], said[train]), worst_r2(y[test], said[test]))
+    scores = found.score, worst_r2(y[train], said[train]), worst_r2(y[test], said[test])
+    return Attempt(name, formula, *scores, complexity(found.network))
 
 
 def _result(
     attempts: list[Attempt],
-    candidate: _Candidate,
-    scaled: Tensor,
-    x: np.ndarray,
+    shorter: list[Attempt],
+    answers: np.ndarray,
+    said: np.ndarray,
     y: np.ndarray,
-    library: SymbolicLibrary,
     threshold: float,
 ) -> SymbolicResult:
     best = attempts[0]
-    answers = candidate.predict(scaled, library)
     accepted = best.held_out_r2 >= threshold
     reason = "" if accepted else f"held-out R2 of the best formula is {best.held_out_r2:.4g}, below {threshold:g}"
-    fidelity = worst_r2(answers, best.formula(x))
     return SymbolicResult(
         best.formula if accepted else None,
         accepted,
@@ -262,7 +283,8 @@ def _result(
         best.r2,
         best.held_out_r2,
         worst_r2(y, answers),
-        fidelity,
+        worst_r2(answers, said),
         threshold,
         attempts,
+        shorter,
     )

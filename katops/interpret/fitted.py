@@ -10,8 +10,40 @@ import torch
 from torch import Tensor
 
 from katops.data.table_columns import ScaledColumn
+from katops.data.table_preprocessing import TablePreprocessor
 from katops.errors import UserError
 from katops.models.kan import KAN
+
+
+@dataclass(frozen=True)
+class DerivedInputs:
+    """From rows as the user has them to the inputs of a formula, in original units: gaps and levels as 1 and 0.
+
+    Attributes:
+        preprocessor: of the estimator.
+        before: steps of a pipeline in front of it, or nothing.
+    """
+
+    preprocessor: TablePreprocessor
+    before: Any = None
+
+    @property
+    def meanings(self) -> list[str]:
+        """What each input is, in words; empty for a column of numbers without gaps."""
+        gaps = {column.source for column in self.preprocessor.columns if column.kind == "missing"}
+        return [self._meaning(column, column.source in gaps) for column in self.preprocessor.columns]
+
+    def _meaning(self, column: ScaledColumn, has_gaps: bool) -> str:
+        name = self.preprocessor.names[column.source]
+        if column.kind == "level":
+            return f"1 where {name} is {column.level}, else 0"
+        if column.kind == "missing":
+            return f"1 where {name} is missing, else 0"
+        return f"{column.fill:g} where it is missing" if has_gaps else ""
+
+    def __call__(self, X: Any) -> np.ndarray:
+        X = X if self.before is None else self.before.transform(X)
+        return self.preprocessor.raw_inputs(X)
 
 
 @dataclass(frozen=True)

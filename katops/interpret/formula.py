@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas
     import sympy
 
+    from katops.interpret.fitted import DerivedInputs
+
 
 class Formula:
     """One expression per output, of the raw input columns.
@@ -24,14 +26,20 @@ class Formula:
         expressions: sympy expressions in symbols called like the columns.
         columns: names of the input columns, in the order of the rows.
         outputs: names of the outputs.
+        derived: where the columns are made of those that the user has (levels of a category, indicators of gaps): how.
 
     Calling it with rows, an array (N, columns) or a DataFrame, gives the outputs, (N,) or (N, outputs); NaN where the
-    expression is not defined.
+    expression is not defined. With ``derived`` the rows are those that the estimator takes.
     """
 
     def __init__(
-        self, expressions: Sequence[sympy.Expr], columns: Sequence[str], outputs: Sequence[str] | None = None
+        self,
+        expressions: Sequence[sympy.Expr],
+        columns: Sequence[str],
+        outputs: Sequence[str] | None = None,
+        derived: DerivedInputs | None = None,
     ) -> None:
+        self.derived = derived
         self.expressions = list(expressions)
         self.columns = [str(column) for column in columns]
         self.outputs = list(
@@ -46,6 +54,7 @@ class Formula:
         outputs: Sequence[str] | None = None,
         *,
         positive: Sequence[bool] | None = None,
+        derived: DerivedInputs | None = None,
     ) -> Formula:
         """The formula that a symbolic network computes.
 
@@ -53,6 +62,7 @@ class Formula:
             network: on raw columns.
             columns, outputs: their names.
             positive: which columns are known to be positive, so that log and powers may be drawn together.
+            derived: see :class:`Formula`.
         """
         import sympy
 
@@ -70,7 +80,7 @@ class Formula:
                 sympy.Mul(*(subnodes[factor] for factor in layer.factors(output))) for output in range(layer.outputs)
             ]
         plain = {symbol: sympy.Symbol(symbol.name) for symbol in assumed}
-        return cls([sympy.sympify(node).xreplace(plain) for node in nodes], columns, outputs)
+        return cls([sympy.sympify(node).xreplace(plain) for node in nodes], columns, outputs, derived)
 
     @property
     def expression(self) -> sympy.Expr:
@@ -85,7 +95,8 @@ class Formula:
 
     def rounded(self, digits: int = 4) -> Formula:
         """A copy whose numbers have so many significant digits, for reading; it is no longer exactly the model."""
-        return Formula([_rounded(expression, digits) for expression in self.expressions], self.columns, self.outputs)
+        expressions = [_rounded(expression, digits) for expression in self.expressions]
+        return Formula(expressions, self.columns, self.outputs, self.derived)
 
     def latex(self, digits: int = 4) -> str:
         """LaTeX, one line per output, with numbers of so many significant digits."""
@@ -110,7 +121,9 @@ class Formula:
         renamed = {sympy.Symbol(column): sympy.Symbol(argument) for column, argument in arguments.items()}
         printer = NumPyPrinter({"fully_qualified_modules": True, "allow_unknown_functions": False})
         bodies = [printer.doprint(expression.xreplace(renamed)) for expression in self.expressions]
-        described = "".join(f"        {argument}: {column}\n" for column, argument in arguments.items())
+        meanings = dict(zip(self.columns, self.derived.meanings if self.derived else (), strict=False))
+        words = {column: f"{column}; {meanings[column]}" if meanings.get(column) else column for column in arguments}
+        described = "".join(f"        {argument}: {words[column]}\n" for column, argument in arguments.items())
         arguments_text = f"\n\n    Args:\n{described}    " if described else ""
         returned = bodies[0] if len(bodies) == 1 else f"({', '.join(bodies)})"
         return (
@@ -141,6 +154,8 @@ class Formula:
         return np.stack(results, axis=1) if len(results) > 1 else np.array(results[0])
 
     def _columns_of(self, rows: Any) -> np.ndarray:
+        if self.derived is not None:
+            return self.derived(rows)
         if hasattr(rows, "columns"):
             names = [str(name) for name in rows.columns]
             for column in self.used_columns:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from katops.errors import DataWarning, UserError, did_you_mean
 from katops.interpret.attribution import attribution
 from katops.interpret.fitted import opened
-from katops.interpret.style import CURVE, POINT, TEXT, axes_or_new, plain, quiet
+from katops.interpret.style import CURVE, POINT, TEXT, axes_or_new, plain, quiet, text_size
 
 if TYPE_CHECKING:
     import pandas
@@ -189,7 +189,7 @@ def plot_feature_scores(table: pandas.DataFrame, *, most: int = 20, ax: Axes | N
     ax = quiet(axes_or_new(ax, 5.6, 0.7 + 0.27 * len(shown)))
     places = np.arange(len(shown))
     ax.barh(places, shown["importance"], xerr=shown["deviation"], height=0.62, color=CURVE, ecolor="#555555", capsize=2)
-    ax.set_yticks(places, [plain(name) for name in shown["column"]])
+    ax.set_yticks(places, [plain(name) for name in shown["column"]], fontsize=text_size(ax, len(shown)))
     ax.set_xlabel("fall of the score when shuffled", fontsize=TEXT)
     ax.axvline(0, color="#999999", linewidth=0.8)
     if shown["share"].notna().all():

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import NullLocator
 from torch import Tensor
 
 from katops.errors import UserError
 from katops.interpret.attribution import attribution
 from katops.interpret.fitted import opened
 from katops.interpret.pruning import compacted, mask_edges
-from katops.interpret.style import CURVE, POINT, TEXT, axes_or_new, quiet
+from katops.interpret.style import CURVE, POINT, TEXT, axes_or_new, log_ticks, quiet
 from katops.models.kan import KAN
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def prune_estimator(
         the new estimator, with ``pruning_path_``, a :class:`PruningPath`.
 
     Raises:
-        UserError: an argument is out of range, or the estimator is not fitted or inside a pipeline.
+        UserError: an argument is out of range, or the estimator is not fitted, inside a pipeline or monotone.
     """
     from sklearn.base import clone
 
@@ -94,15 +93,19 @@ def prune_estimator(
         raise UserError(
             "prune_estimator takes the estimator itself; give the last step of the pipeline and what it sees"
         )
+    if estimator.monotone is not None:
+        raise UserError("prune_estimator trains edges on without bounds, so that monotone would no longer hold")
     if not 0 < share < 1 or folds < 2:
         raise UserError(
             f"prune_estimator: share must lie between 0 and 1, folds be at least 2, got {share} and {folds}"
         )
     counts = _schedule(max(_count(model) for model in fitted.models), share)
     errors = []
-    for train, test in _folds(estimator, X, y, groups, folds, random_state):
+    for train, test in folds_of(estimator, X, y, groups, folds, random_state):
         part = clone(estimator).set_params(ensemble=1)
-        part.fit(_rows(X, train), _rows(y, train), **({} if groups is None else {"groups": np.asarray(groups)[train]}))
+        part.fit(
+            rows_of(X, train), rows_of(y, train), **({} if groups is None else {"groups": np.asarray(groups)[train]})
+        )
         errors.append(_errors_along(part, X, y, train, test, counts))
     path = _chosen(counts, np.array(errors), standard_errors)
     pruned = copy.deepcopy(estimator)
@@ -126,7 +129,8 @@ def _schedule(edges: int, share: float) -> list[int]:
     return counts
 
 
-def _folds(estimator: Any, X: Any, y: Any, groups: Any, folds: int, random_state: int) -> Any:
+def folds_of(estimator: Any, X: Any, y: Any, groups: Any, folds: int, random_state: int) -> Any:
+    """Places of the rows to train on and of those held out, part by part; classes have their share in each."""
     from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
     if groups is not None:
@@ -135,7 +139,8 @@ def _folds(estimator: Any, X: Any, y: Any, groups: Any, folds: int, random_state
     return kind(folds, shuffle=True, random_state=random_state).split(X, y)
 
 
-def _rows(table: Any, places: np.ndarray) -> Any:
+def rows_of(table: Any, places: np.ndarray) -> Any:
+    """Some rows of a data frame, a series or an array."""
     return table.iloc[places] if hasattr(table, "iloc") else np.asarray(table)[places]
 
 
@@ -161,8 +166,8 @@ def _errors_along(
 ) -> list[float]:
     fitted = opened(estimator)
     model, loss = fitted.models[0], _loss(estimator)
-    rows, targets = fitted.rows(model, fitted.scaled(_rows(X, train))), _targets(estimator, _rows(y, train))
-    held, answers = fitted.rows(model, fitted.scaled(_rows(X, test))), _targets(estimator, _rows(y, test))
+    rows, targets = fitted.rows(model, fitted.scaled(rows_of(X, train))), _targets(estimator, rows_of(y, train))
+    held, answers = fitted.rows(model, fitted.scaled(rows_of(X, test))), _targets(estimator, rows_of(y, test))
     factor = 1.0 if hasattr(estimator, "classes_") else 2.0  # the squared error of the fit is halved
     errors = []
     for count in counts:
@@ -265,7 +270,7 @@ def plot_pareto(path: PruningPath, *, ax: Axes | None = None, label: str = "cros
     ticks = _apart([path.chosen, path.edges[0], *reversed(path.edges)])
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
-    _plain_labels(ax.yaxis, *ax.get_ylim())
+    log_ticks(ax.yaxis, *ax.get_ylim())
     ax.set_xlabel("edges", fontsize=TEXT)
     ax.set_ylabel(label, fontsize=TEXT)
     return ax
@@ -278,10 +283,3 @@ def _apart(counts: list[int]) -> list[int]:
         if all(abs(np.log(count / other)) >= CLOSEST_LABELS for other in kept):
             kept.append(count)
     return sorted(kept)
-
-
-def _plain_labels(axis: Axis, low: float, high: float) -> None:
-    """A few labels as plain numbers, also where a logarithmic axis spans less than a decade."""
-    axis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)) if high < 10 * low else LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_locator(NullLocator())

@@ -14,7 +14,7 @@ from matplotlib.patches import FancyBboxPatch
 from katops.errors import UserError
 from katops.interpret.attribution import attribution
 from katops.interpret.fitted import opened
-from katops.interpret.style import CURVE, INK, TEXT, axes_or_new, plain
+from katops.interpret.style import CURVE, INK, TEXT, axes_or_new, plain, text_size
 from katops.models.kan import KAN
 
 SHARPNESS = 3.0  # opacity = tanh(3 score), as in pykan
@@ -189,7 +189,7 @@ def _draw_nodes(ax: Axes, network: KAN, places: list[np.ndarray], inputs: list[s
                 ax.plot([x], [y], "o", color=INK, markersize=5.5, zorder=4)
         if number == 0:
             for name, y in zip(inputs, heights, strict=True):
-                ax.text(x - 0.2, y, plain(name), ha="right", va="center", fontsize=TEXT)
+                ax.text(x - 0.2, y, plain(name), ha="right", va="center", fontsize=text_size(ax, len(heights)))
         if number == len(places) - 1:
             for name, y in zip(outputs, heights, strict=True):
-                ax.text(x + 0.25, y, plain(name), ha="left", va="center", fontsize=TEXT)
+                ax.text(x + 0.25, y, plain(name), ha="left", va="center", fontsize=text_size(ax, len(heights)))

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from katops.errors import UserError
-from katops.interpret.fitted import FittedTable, opened
+from katops.interpret.fitted import DerivedInputs, FittedTable, opened
 from katops.interpret.formula import Formula
+from katops.interpret.symbolic_classes import class_scores
 from katops.interpret.symbolic_fit import fit_curves, suggestion_table
 from katops.interpret.symbolic_gauge import normalised
 from katops.interpret.symbolic_guess import guess_network, with_output
 from katops.interpret.symbolic_library import SymbolicLibrary
 from katops.interpret.symbolic_network import SymbolicNetwork
+from katops.interpret.symbolic_path import complexity, shorter_networks
 from katops.interpret.symbolic_refit import Refitted, refit
 from katops.interpret.symbolic_result import THRESHOLD, Attempt, SymbolicResult, worst_r2
 from katops.interpret.symbolic_search import search
+from katops.interpret.symbolic_validation import formula_scores
 from katops.models.kan import KAN
 
 if TYPE_CHECKING:
@@ -84,6 +89,8 @@ def symbolic(
     held_out: float = 0.25,
     exchange: bool = True,
     most_edges: int = MOST_EDGES,
+    folds: int = 0,
+    groups: Any = None,
     random_state: int = 0,
 ) -> SymbolicResult:
     """The formula of a fitted network, or a refusal.
@@ -102,14 +109,51 @@ def symbolic(
         held_out: share of the rows that the fit of the formula does not see.
         exchange: False keeps the functions that fit the learned curves best, and fits their numbers alone.
         most_edges: networks with more edges are refused at once; a formula of that length explains nothing.
-        random_state: of the rows that are held out.
+        folds: with at least 2, the estimator is also fitted, and read off, once without each part of the rows;
+            ``cross_validation`` of the result has the scores there. It takes as long as so many fits and searches.
+        groups: of these folds, a label per row; rows of one group are never divided.
+        random_state: of the rows that are held out, and of the folds.
+
+    With classes in y a formula is refused, too, where it finds the class of fewer held-out rows than the network, by
+    more than one standard error, or where its probabilities say no more than the shares of the classes.
 
     Raises:
         UserError: an argument is out of range, or the estimator is not fitted.
     """
     if not 0 < held_out < 1:
         raise UserError(f"symbolic: held_out must lie between 0 and 1, got {held_out}")
-    fitted, library = opened(estimator), library or SymbolicLibrary()
+    search_for = partial(
+        _symbolic,
+        member=member,
+        library=library or SymbolicLibrary(),
+        threshold=threshold,
+        held_out=held_out,
+        exchange=exchange,
+        most_edges=most_edges,
+        random_state=random_state,
+    )
+    result = search_for(estimator, X, y)
+    if not folds:
+        return result
+    scores = formula_scores(estimator, X, y, search_for, folds=folds, groups=groups, random_state=random_state)
+    return replace(result, cross_validation=scores)
+
+
+def _symbolic(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    member: int | None,
+    library: SymbolicLibrary,
+    threshold: float,
+    held_out: float,
+    exchange: bool,
+    most_edges: int,
+    random_state: int,
+) -> SymbolicResult:
+    """:func:`symbolic` without its cross-validation."""
+    fitted = opened(estimator)
     scaled = fitted.scaled(X)
     targets = None if y is None or fitted.is_classifier else np.asarray(y, dtype=float).reshape(len(scaled), -1)
     number = _nearest(fitted, scaled, targets) if member is None else member
@@ -126,28 +170,41 @@ def symbolic(
             network_r2,
             threshold,
         )
-    sources, columns = _columns(fitted)
+    sources, columns, derived = _columns(fitted)
     raw = np.zeros((len(scaled), len(columns)))
     raw[:, sources] = fitted.raw(scaled)
     found = _read_off(fitted, model, scaled[train], raw[train], targets[train], sources, library, exchange)
-    with np.errstate(all="ignore"):
-        said = found.network(raw)
-    r2, held_out_r2 = worst_r2(targets[train], said[train]), worst_r2(targets[test], said[test])
-    formula = Formula.of_network(found.network, columns, _output_names(fitted), positive=(raw > 0).all(axis=0))
-    attempt = Attempt(f"member {number}", formula, found.score, r2, held_out_r2)
-    accepted = held_out_r2 >= threshold
-    reason = "" if accepted else f"held-out R2 of the best formula is {held_out_r2:.4g}, below {threshold:g}"
+
+    def attempt(name: str, one: Refitted) -> Attempt:
+        said = one.network(raw)
+        r2, held_out_r2 = worst_r2(targets[train], said[train]), worst_r2(targets[test], said[test])
+        formula = Formula.of_network(
+            one.network, columns, _output_names(fitted), positive=(raw > 0).all(axis=0), derived=derived
+        )
+        return Attempt(name, formula, one.score, r2, held_out_r2, complexity(one.network))
+
+    best, said = attempt(f"member {number}", found), found.network(raw)
+    few = train[:SEARCH_ROWS]
+    shorter = [attempt("shorter", one) for one in shorter_networks(found, raw[few], targets[few], library)]
+    classes = None
+    if fitted.is_classifier and y is not None:
+        labels = np.asarray(y).ravel()[test]
+        classes = class_scores(labels, fitted.estimator.classes_, said[test], answers[test])
+    reason = "" if classes is None else classes.objection
+    if best.held_out_r2 < threshold:
+        reason = f"held-out R2 of the best formula is {best.held_out_r2:.4g}, below {threshold:g}"
     return SymbolicResult(
-        formula if accepted else None,
-        accepted,
+        None if reason else best.formula,
+        not reason,
         reason,
-        r2,
-        held_out_r2,
+        best.r2,
+        best.held_out_r2,
         network_r2,
         worst_r2(answers[test], said[test]),
         threshold,
-        [attempt],
-        *_accuracies(fitted, y, said, answers, test),
+        [best],
+        shorter,
+        classes,
     )
 
 
@@ -169,14 +226,15 @@ def _nearest(fitted: FittedTable, scaled: np.ndarray, targets: np.ndarray | None
     return int(((answers - goal) ** 2 / fitted.scale**2).mean(axis=(1, 2)).argmin())
 
 
-def _columns(fitted: FittedTable) -> tuple[list[int], list[str]]:
-    """Where the inputs stand among the columns of the formula, and the names of these columns.
+def _columns(fitted: FittedTable) -> tuple[list[int], list[str], DerivedInputs | None]:
+    """Where the inputs stand among the columns of the formula, the names of these columns, and how they are derived.
 
     They are the columns of the table where all inputs are such columns; else the inputs themselves, such as levels.
     """
     if fitted.before is None and all(column.kind == "number" for column in fitted.columns):
-        return [column.source for column in fitted.columns], list(fitted.estimator.feature_names)
-    return list(range(len(fitted.columns))), fitted.names
+        return [column.source for column in fitted.columns], list(fitted.estimator.feature_names), None
+    derived = DerivedInputs(fitted.estimator.preprocessor_, fitted.before)
+    return list(range(len(fitted.columns))), fitted.names, derived
 
 
 def _output_names(fitted: FittedTable) -> list[str]:
@@ -205,17 +263,3 @@ def _read_off(
         return refit(normalised(network), raw, targets)
     found = search(network, raw[few], targets[few], library, passes=2)
     return search(found.network, raw, targets, library, passes=1) if len(raw) > SEARCH_ROWS else found
-
-
-def _accuracies(
-    fitted: FittedTable, y: Any, said: np.ndarray, answers: np.ndarray, test: np.ndarray
-) -> tuple[float | None, float | None]:
-    if not fitted.is_classifier or y is None:
-        return None, None
-    labels = np.asarray(y).ravel()[test]
-
-    def share(logits: np.ndarray) -> float:
-        places = (logits[:, 0] > 0).astype(int) if logits.shape[1] == 1 else logits.argmax(axis=1)
-        return float((fitted.estimator.classes_[places] == labels).mean())
-
-    return share(np.nan_to_num(said[test])), share(answers[test])

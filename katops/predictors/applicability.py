@@ -66,6 +66,6 @@ class ApplicabilityDomain:
 
     def assess(self, table: Any) -> Applicability:
         """Distances, columns out of range and the verdict for the rows of a table."""
-        distance = cKDTree(self.rows).query(self.preprocessor.transform(table))[0] / self.threshold
+        distance = cKDTree(self.rows).query(self.preprocessor.transform(table, bounded=False))[0] / self.threshold
         out_of_range = self.preprocessor.out_of_range(table).sum(axis=1)
         return Applicability(distance, out_of_range, (distance <= 1) & (out_of_range == 0))

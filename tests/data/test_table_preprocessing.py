@@ -53,6 +53,22 @@ def test_constant_columns_are_left_out_and_taken_again_from_a_table_that_has_the
     assert np.array_equal(fitted.transform(changed), fitted.transform(frame()))
 
 
+def test_values_far_beyond_the_rows_count_as_if_they_lay_one_width_of_the_range_beyond() -> None:
+    rows, far = np.array([[1.0], [2.0], [4.0]]), np.array([[-1.0], [-2.0], [-99.0], [7.0], [8.0]])
+    assert TablePreprocessor.fit(rows, "minmax").transform(far)[:, 0].tolist() == pytest.approx([-7 / 3, -3, -3, 3, 3])
+    free, near = (TablePreprocessor.fit(rows, "minmax", reach=reach) for reach in (None, 0.0))
+    assert free.transform(far)[2, 0] == pytest.approx((-99 - 2.5) / 1.5)
+    assert near.transform(far)[:, 0].tolist() == [-1, -1, -1, 1, 1]
+    assert np.array_equal(near.transform(far, bounded=False), free.transform(far))
+    assert TablePreprocessor.from_dict(json.loads(json.dumps(near.to_dict()))).columns == near.columns
+
+
+def test_heavy_tails_are_scaled_down_by_auto_alone() -> None:
+    values = np.append(np.linspace(0, 1, 99), 500.0)[:, None]
+    assert np.abs(TablePreprocessor.fit(values, "auto").transform(values)).max() == pytest.approx(3)
+    assert np.abs(TablePreprocessor.fit(values, "quantile").transform(values)).max() > 1000
+
+
 def test_a_table_of_constants_keeps_one_input() -> None:
     fitted = TablePreprocessor.fit(np.full((3, 2), 5.0))
     assert fitted.transform(np.full((3, 2), 5.0)).shape == (3, 1)

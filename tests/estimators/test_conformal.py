@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from katops import KANRegressor
+from katops import KANClassifier, KANRegressor
 from katops.errors import UserError
 
 pytest.importorskip("mapie")
@@ -18,6 +19,8 @@ from katops.estimators.conformal import (
     coverage_report,
     set_coverage_report,
 )
+
+pandas = pytest.importorskip("pandas")
 
 NEW = 4000
 
@@ -78,6 +81,63 @@ def test_groups_that_stay_together_give_honest_intervals_where_rows_of_a_group_a
         )
     ]
     assert widths[1] > 10 * widths[0]
+
+
+def frame(rows: int) -> "pandas.DataFrame":
+    random = np.random.default_rng(0)
+    return pandas.DataFrame({"x": random.uniform(-1, 1, rows), "process": random.choice(["cast", "rolled"], rows)})
+
+
+@pytest.mark.parametrize("method", ["cv+", "split", "quantile"])
+@pytest.mark.parametrize("piped", [False, True])
+def test_groups_and_weights_reach_every_fit(monkeypatch, method, piped):
+    seen = []
+    fit = KANRegressor.fit
+
+    def noted(self, X, y, sample_weight=None, groups=None):
+        assert list(getattr(X, "columns", ["x", "process"])) == ["x", "process"]
+        seen.append((len(y), len(np.unique(groups)), set(sample_weight)))
+        return fit(self, X, y, sample_weight, groups)
+
+    table, groups, weight = frame(150), np.arange(150) // 3, np.tile([0.0, 1.0, 2.0], 50)
+    kan = KANRegressor((), ensemble=1, epochs=3, random_state=0)
+    estimator = make_pipeline(FunctionTransformer(), kan) if piped else kan
+    monkeypatch.setattr(KANRegressor, "fit", noted)
+    model = ConformalRegressor(estimator, method=method, folds=4)
+    model.fit(table, table["x"].to_numpy(), groups=groups, sample_weight=weight)
+    found = model.intervals(table)
+    assert (found.lower <= found.upper).all()
+    assert len(seen) >= {"cv+": 4, "split": 1, "quantile": 3}[method]
+    for rows, together, weights in seen:
+        assert rows == 2 * together  # of the three rows of a group one has no weight
+        assert weights == {1.0, 2.0}
+
+
+def test_tensors_that_do_not_lie_in_the_memory_of_arrays_are_taken():
+    # NumPy refuses tensors with gradients as it refuses those of a GPU; both have to be fetched first.
+    X, y = (torch.from_numpy(part).requires_grad_() for part in noisy(60, 0))
+    weight, groups = torch.ones(60, requires_grad=True), torch.arange(60) // 2
+    options = {"ensemble": 1, "epochs": 3, "random_state": 0}
+    regressor = KANRegressor((), **options).fit(X, y, sample_weight=weight, groups=groups)
+    assert regressor.score(X, y, sample_weight=weight) > 0
+    lower, upper = regressor.calibrate(X, y, groups=groups, sample_weight=weight, folds=2).interval(X, 0.8)
+    assert isinstance(upper, torch.Tensor)
+    assert (lower < upper).all()
+    assert regressor.assess(X).inside.any()
+    found = ConformalRegressor(KANRegressor((), **options), folds=2).fit(X, y, groups, weight).intervals(X)
+    assert coverage_report(found, y).measured > 0.5
+    labels = y > 10
+    classifier = KANClassifier((), **options).fit(X, labels, weight, groups)
+    assert classifier.score(X, labels, sample_weight=weight) > 0.5
+    sets = ConformalClassifier(KANClassifier((), **options), folds=2).fit(X, labels, groups, weight)
+    assert set_coverage_report(sets, X, labels).measured > 0.5
+
+
+def test_weights_are_refused_where_the_estimator_takes_none():
+    from sklearn.neighbors import KNeighborsRegressor
+
+    with pytest.raises(UserError, match="KNeighborsRegressor takes no sample_weight"):
+        ConformalRegressor(KNeighborsRegressor(1)).fit(*noisy(20, 0), sample_weight=np.ones(20))
 
 
 @pytest.mark.parametrize("method", ["cv", "split"])

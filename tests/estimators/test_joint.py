@@ -16,7 +16,7 @@ def members(hidden: tuple[int, ...], **options) -> list:
 @pytest.mark.parametrize("hidden", [(), (4,), (4, 3)])
 @pytest.mark.parametrize("linear", [True, False])
 def test_it_gives_the_outputs_of_its_members(hidden, linear):
-    each = members(hidden, linear=linear)
+    each = members(hidden, network={"linear": linear})
     joint = joint_model(each).double()
     x = torch.randn(20, 3, dtype=torch.float64)
     expected = torch.stack([net(x) for net in each], dim=1)

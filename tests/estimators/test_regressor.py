@@ -16,6 +16,7 @@ from sklearn.preprocessing import PolynomialFeatures
 import katops
 from katops import KANRegressor
 from katops.errors import DataWarning, UserError
+from katops.estimators.older_files import present_arguments
 
 pandas = pytest.importorskip("pandas")
 
@@ -188,16 +189,16 @@ def test_members_agree_least_where_there_are_no_rows(fitted):
 
 def test_rows_of_a_group_are_held_out_together_and_the_best_epoch_is_kept(additive):
     x, y = additive
-    model = KANRegressor(hidden=(8,), weight_decay=0, patience=5, ensemble=1, random_state=0).fit(
-        x[:60], y[:60] + 30 * np.random.default_rng(0).normal(size=60), groups=np.arange(60) // 3
-    )
+    model = KANRegressor(
+        hidden=(8,), weight_decay=0, optimiser={"name": "lbfgs", "patience": 5}, ensemble=1, random_state=0
+    ).fit(x[:60], y[:60] + 30 * np.random.default_rng(0).normal(size=60), groups=np.arange(60) // 3)
     watched = [record["validation"] for record in model.history_]
     assert len(watched) < 300
     assert min(watched[-6:]) > min(watched)
 
 
 def test_refinement_goes_on_from_the_best_on_a_coarser_grid(additive):
-    model = KANRegressor(epochs=40, ensemble=2, refine=(6, 12), random_state=0).fit(*additive)
+    model = KANRegressor(epochs=40, ensemble=2, intervals=(3, 6, 12), random_state=0).fit(*additive)
     assert [record["intervals"] for record in model.history_][-1] == 12
     finest = {layer.basis.intervals for member in model.models_ for layer in member.layers}
     assert finest <= {3, 6, 12}
@@ -210,7 +211,10 @@ def test_refinement_goes_on_from_the_best_on_a_coarser_grid(additive):
 
 @pytest.mark.parametrize("basis", ["radial", {"name": "chebyshev", "degree": 4}])
 def test_other_bases_can_be_fitted(additive, basis):
-    assert KANRegressor(basis=basis, epochs=60, ensemble=1, random_state=0).fit(*additive).score(*additive) > 0.9
+    assert (
+        KANRegressor(network={"basis": basis}, epochs=60, ensemble=1, random_state=0).fit(*additive).score(*additive)
+        > 0.9
+    )
 
 
 def test_a_quantile_lies_below_its_share_of_the_rows():
@@ -225,7 +229,7 @@ def test_penalties_make_edges_sparse_and_curves_smooth(additive):
     x, y = additive[0], additive[1] + 10 * np.random.default_rng(0).normal(size=200)
     plain, sparse, smooth = (
         KANRegressor(hidden=(), ensemble=1, validation_fraction=0, epochs=80, random_state=0, **options).fit(x, y)
-        for options in ({}, {"penalty": 0.05}, {"smoothness": 1.0})
+        for options in ({}, {"penalty": 0.05}, {"penalty": {"smoothness": 1.0}})
     )
     inputs = torch.from_numpy(plain.preprocessor_.transform(x))
     useless = [model.models_[0].edges(inputs)[0][:, 0, 3].std() for model in (plain, sparse)]
@@ -252,12 +256,22 @@ def test_pipelines_grids_and_cross_validation_work(additive):
         ({"scaler": "minmx"}, "scaler='minmx' is not known; did you mean 'minmax'"),
         ({"optimiser": "adam"}, "did you mean 'adamw'"),
         ({"validation_fraction": 0.9}, "validation_fraction=0.9 must be a number from 0 to 0.5"),
-        ({"refine": (2,)}, r"refine=\(2,\) must rise from intervals=3"),
-        ({"refine": (6,), "basis": "radial"}, "needs basis='bspline'"),
+        ({"intervals": (3, 2)}, r"intervals=\(3, 2\) must rise"),
+        ({"intervals": (3, 6), "network": {"basis": "radial"}}, "needs the basis 'bspline'"),
+        ({"network": {"degre": 2}}, "network has no option 'degre'; did you mean 'degree'"),
+        ({"network": {"products": 1}}, "products=1 must be whole numbers, one for each layer"),
+        ({"network": {"products": (1,)}}, "products must have a number for each of the 2 layers"),
+        ({"penalty": {"edge": 1.0}}, "did you mean 'edges'"),
+        ({"penalty": -1.0}, "penalty=-1.0 must be a number of at least 0"),
+        ({"scaler": {"reach": -1.0}}, "scaler reach=-1.0 must be a number of at least 0"),
+        ({"monotone": {"x9": 1}}, "there is no column 'x9'"),
+        ({"monotone": (1, 0)}, "one entry for each of 4 columns"),
+        ({"monotone": {0: 2}}, "the entry of 'x0' must be 1, -1 or 0"),
+        ({"monotone": {0: 1}, "network": {"basis": "radial"}}, "monotone needs the basis 'bspline'"),
         ({"device": "gpu"}, "device='gpu' is none that torch knows"),
         ({"quantile": 5}, "quantile=5 must lie between 0 and 1"),
         ({"epochs": 2.5}, "epochs=2.5 must be a whole number of at least 1"),
-        ({"basis": "bsplin"}, "did you mean 'bspline'"),
+        ({"network": {"basis": "bsplin"}}, "did you mean 'bspline'"),
     ],
 )
 def test_wrong_arguments_are_told_in_one_sentence(additive, argument, sentence):
@@ -267,7 +281,7 @@ def test_wrong_arguments_are_told_in_one_sentence(additive, argument, sentence):
 
 def test_a_loss_that_is_no_number_is_told_in_one_sentence(additive):
     with pytest.raises(UserError, match="the loss became"):
-        KANRegressor(optimiser="adamw", learning_rate=1e30, dtype="float32", **SHORT).fit(*additive)
+        KANRegressor(optimiser={"name": "adamw", "learning_rate": 1e30}, **SHORT).fit(*additive)
 
 
 def test_calibrated_intervals_hold_what_they_state_and_are_in_the_file_with_the_domain(tmp_path):
@@ -298,19 +312,33 @@ def test_a_progress_bar_is_shown_on_request_only(additive, capfd):
 
 @pytest.mark.parametrize(("linear", "bends"), [(True, "clamp"), (False, "linear")])
 def test_edges_go_on_straight_outside_of_the_rows_and_splines_do_not_run_away(additive, linear, bends):
-    model = KANRegressor(linear=linear, hidden=(), epochs=30, ensemble=1, random_state=0).fit(*additive)
+    model = KANRegressor(network={"linear": linear}, hidden=(), epochs=30, ensemble=1, random_state=0).fit(*additive)
     assert {layer.basis.extrapolation for layer in model.models_[0].layers} == {bends}
-    far = np.zeros((3, 4))
-    far[:, 0] = [40, 60, 80]
-    first, second, third = model.predict(far)
-    assert third - second == pytest.approx(second - first, rel=1e-3)
+    # The rows reach from -2 to 2: straight up to 6, and what lies further out counts as if it lay there.
+    far = np.zeros((5, 4))
+    far[:, 0] = [5.0, 5.4, 5.8, 7.0, 80.0]
+    first, second, third, *beyond = model.predict(far)
+    assert third - second == pytest.approx(second - first, rel=0.02)
+    assert abs(third - second) > 0.1
+    assert beyond[0] == pytest.approx(beyond[1], rel=1e-12)
+    assert model.out_of_range(far)[0] == 5
+
+
+def test_an_element_that_was_a_trace_in_training_does_not_explode_where_an_alloy_is_made_of_it():
+    random = np.random.default_rng(0)
+    X = random.uniform(0, 30, (150, 2))
+    trace = np.where(np.arange(150) % 30 == 0, random.uniform(0, 0.2, 150), 0.0)
+    y = 500 + 10 * X[:, 0] + 200 * trace + random.normal(0, 5, 150)
+    fitted = KANRegressor((2,), ensemble=2, epochs=60, random_state=0).fit(np.column_stack([X, trace]), y)
+    alloy = fitted.predict(np.array([[15.0, 15.0, 25.0]]))
+    assert y.min() - np.ptp(y) < alloy[0] < y.max() + np.ptp(y)
 
 
 def test_targets_around_a_large_mean_are_predicted_in_double_precision():
     random = np.random.default_rng(0)
     X = random.uniform(-1, 1, (200, 2))
     y = 1e8 + X[:, 0]
-    fitted = KANRegressor((), dtype="float32", ensemble=1, epochs=20, random_state=0).fit(X, y)
+    fitted = KANRegressor((), optimiser={"dtype": "float32"}, ensemble=1, epochs=20, random_state=0).fit(X, y)
     assert fitted.score(X, y) > 0.99
 
 
@@ -377,13 +405,37 @@ def test_intervals_of_a_tensor_are_tensors():
 @pytest.mark.parametrize("basis", [{"intervals": 4}, 3, None])
 def test_a_basis_without_a_name_is_told(basis):
     with pytest.raises(UserError, match=r"basis=.* must be a name"):
-        KANRegressor(basis=basis).fit(np.zeros((9, 1)), np.arange(9.0))
+        KANRegressor(network={"basis": basis}).fit(np.zeros((9, 1)), np.arange(9.0))
 
 
-def test_what_a_basis_says_of_its_grid_goes_before_the_arguments():
-    X = np.linspace(-1, 1, 50)[:, None]
-    options = {"ensemble": 1, "epochs": 3, "random_state": 0}
-    fitted = KANRegressor((), basis={"name": "bspline", "intervals": 6, "degree": 2}, **options).fit(X, X[:, 0])
-    assert {record["intervals"] for record in fitted.history_} == {6}
-    with pytest.raises(UserError, match="must rise from intervals=6"):
-        KANRegressor(basis={"name": "bspline", "intervals": 6}, refine=(4,), **options).fit(X, X[:, 0])
+def test_arguments_of_every_kind_survive_the_file(additive, tmp_path):
+    arguments = {
+        "intervals": (2, 4),
+        "network": {"products": (1, 0), "init": "power"},
+        "scaler": {"name": "minmax", "reach": None},
+        "optimiser": {"name": "lbfgs", "patience": 3},
+        "penalty": {"inputs": 1e-3, "smoothness": 1e-4},
+    }
+    model = KANRegressor(**{**SHORT, "epochs": 4}, **arguments).fit(*additive)
+    restored = KANRegressor.load(model.save(tmp_path))
+    assert restored.get_params() == model.get_params()
+    assert np.array_equal(restored.predict(additive[0]), model.predict(additive[0]))
+
+
+def test_an_estimator_of_an_older_file_has_its_arguments_under_their_present_names(repository):
+    model = KANRegressor.load(repository / "tests/golden/table_v1.safetensors")
+    assert (model.hidden, model.epochs, model.weight_decay) == ((2,), 10, 0.001)
+    assert (
+        model.get_params() == KANRegressor((2,), epochs=10, ensemble=2, weight_decay=1e-3, random_state=0).get_params()
+    )
+
+
+def test_older_arguments_are_gathered():
+    old = {"intervals": 3, "refine": (6,), "degree": 2, "linear": False, "basis": {"name": "bspline", "intervals": 4}}
+    old |= {"optimiser": "adamw", "learning_rate": 0.1, "patience": 30, "penalty": 0.5, "smoothness": 0.2}
+    assert present_arguments(old) == {
+        "intervals": 4,
+        "network": {"degree": 2, "linear": False, "basis": "bspline"},
+        "optimiser": {"name": "adamw", "learning_rate": 0.1},
+        "penalty": {"edges": 0.5, "smoothness": 0.2},
+    }

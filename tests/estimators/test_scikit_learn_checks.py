@@ -8,7 +8,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from katops.estimators import KANClassifier, KANRegressor
 
-SHORT = {"hidden": (2,), "intervals": 2, "degree": 2, "epochs": 12, "ensemble": 2}
+SHORT = {"hidden": (2,), "intervals": 2, "epochs": 12, "ensemble": 2}
 
 
 @parametrize_with_checks([KANRegressor(**SHORT), KANClassifier(**SHORT)])

@@ -41,6 +41,23 @@ def test_tensors_on_the_gpu_give_tensors_on_the_gpu(rows):
     assert probabilities.is_cuda
 
 
+def test_everything_that_is_given_may_lie_on_the_gpu(rows):
+    pytest.importorskip("mapie")
+    from katops.estimators.conformal import ConformalRegressor, coverage_report
+
+    x, y = (torch.from_numpy(values).cuda() for values in rows)
+    weight, groups = torch.ones(150, device="cuda"), torch.arange(150, device="cuda") // 2
+    model = KANRegressor(device="cuda", **SHORT).fit(x, y, sample_weight=weight, groups=groups)
+    assert model.score(x, y, sample_weight=weight) > 0.5
+    lower, upper = model.calibrate(x, y, groups=groups, sample_weight=weight, folds=2).interval(x, 0.8)
+    assert lower.is_cuda
+    assert (lower < upper).all()
+    classifier = KANClassifier(device="cuda", **SHORT).fit(x, y > 5, weight, groups)
+    assert classifier.score(x, y > 5) > 0.8
+    found = ConformalRegressor(KANRegressor(device="cuda", **SHORT), folds=2).fit(x, y, groups, weight)
+    assert coverage_report(found.intervals(x), y).measured > 0.5
+
+
 def test_the_global_random_numbers_of_the_gpu_stay_as_they_are(rows):
     before = torch.cuda.get_rng_state()
     KANRegressor(device="cuda", **SHORT).fit(*rows)

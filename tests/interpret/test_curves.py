@@ -53,6 +53,14 @@ def test_the_picture_has_a_panel_per_input_the_strongest_first(additive, alloys,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_rows_are_seen_as_ticks_below_the_curves(additive, alloys):
+    panel = plot_curves(additive, alloys[0].iloc[:40], inputs=["Ni"]).axes[0]
+    (rug,) = [line for line in panel.lines if line.get_marker() == "|"]
+    np.testing.assert_allclose(np.sort(rug.get_xdata()), np.sort(alloys[0]["Ni"].iloc[:40]))
+    assert rug.get_alpha() > 0.5
+    assert rug.get_markersize() >= 8
+
+
 def test_given_axes_are_drawn_on(additive, alloys):
     axes = Figure().subplots(1, 2)
     assert plot_curves(additive, alloys[0], inputs=["Ni", "noise"], ax=axes) is axes[0].figure

@@ -65,7 +65,8 @@ def test_columns_have_their_names_and_the_global_generators_rest():
     ("x", "y", "message"),
     [
         (np.zeros((10, 2)), np.zeros(10), "at least 40"),
-        (np.full((50, 2), np.nan), np.arange(50.0), "must be finite"),
+        (np.ones((50, 2)), np.arange(50.0), "X is constant"),
+        (np.ones((50, 2)), np.full(50, np.nan), "must be finite"),
         (np.zeros((50, 2)), np.ones(50), "constant"),
         (np.zeros((50, 2)), np.zeros(49), "expected X"),
         (np.full((50, 1), "a"), np.zeros(50), "numbers only"),

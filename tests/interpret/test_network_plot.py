@@ -1,8 +1,11 @@
 """The drawing of a network."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 import katops
 from katops.errors import UserError
@@ -52,3 +55,11 @@ def test_what_is_not_there_is_told(deep, alloys):
         plot_network(deep, alloys[0], member=2)
     with pytest.raises(UserError, match="input_names must be 3 names"):
         plot_network(deep, alloys[0], input_names=["a"])
+
+
+def test_names_of_many_inputs_do_not_touch_in_axes_that_are_low():
+    model = katops.create_model("kan", in_features=30, hidden=[]).double()
+    axes = plot_network(model, np.random.default_rng(0).normal(size=(20, 30)), ax=Figure(figsize=(4, 4)).add_subplot())
+    axes.figure.canvas.draw()
+    boxes = sorted((text.get_window_extent() for text in axes.texts[:30]), key=lambda box: box.y0)
+    assert all(below.y1 <= above.y0 + 0.5 for below, above in pairwise(boxes))

@@ -18,7 +18,7 @@ def test_the_examples_of_the_page_run_one_after_the_other(repository, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("picture", ["curves", "network", "pareto", "pruned"])
+@pytest.mark.parametrize("picture", ["curves", "network", "pareto", "pruned", "formulas"])
 def test_the_page_has_its_pictures(repository, picture):
     path = repository / "docs" / "interpretation" / f"{picture}.png"
     assert path.read_bytes()[:4] == b"\x89PNG"
