@@ -20,6 +20,7 @@ _WHERE = {
     "load": "katops.bundle",
     "save": "katops.bundle",
     "train": "katops.api",
+    "sweep": "katops.sweeps.command",
     "evaluate": "katops.api",
     "predict": "katops.api",
     "export": "katops.exporters",

@@ -1,6 +1,5 @@
 """The verbs: train, evaluate, predict. The command line calls them, and so can a notebook or a sweep."""
 
-import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -12,12 +11,14 @@ from katops.bundle import Bundle, load
 from katops.config import ImageRunConfig, RunConfig, TableRunConfig, load_config, parse_config
 from katops.distributed import joined
 from katops.errors import UserError
+from katops.extras import part_of_extra
 from katops.plugins import load_plugins
 from katops.predictors import ImagePredictor, TablePredictor
 from katops.runs import fields, images
 from katops.runs.forecasts import Request
 from katops.runs.result import RunResult as RunResult
 from katops.training.directory import check_directory, is_run
+from katops.training.watching import Watch
 
 AnyRunConfig = RunConfig | ImageRunConfig | TableRunConfig
 
@@ -30,6 +31,7 @@ def train(
     allow_plugins: bool = False,
     console: Console | None = None,
     progress: bool = True,
+    watch: Watch | None = None,
 ) -> RunResult | None:
     """Train, evaluate on the test data and write the report.
 
@@ -43,13 +45,14 @@ def train(
         allow_plugins: run the Python files listed under ``plugins``.
         console: where to print; a quiet one by default in Python.
         progress: show progress bars and epoch lines.
+        watch: told (step, value) after every epoch of the run's own model, or fold; what it raises ends the run.
 
     Raises:
         UserError: the configuration, the files or their contents do not fit; the folder holds another run; another
             process of the job is gone.
         Preempted: SIGTERM or SIGUSR1 asked for an end; everything is saved, ``resume`` continues.
     """
-    run = _as_config(config)
+    run = as_config(config)
     with joined() as processes:
         if console is None or not processes.is_first:
             console = Console(quiet=True)
@@ -58,7 +61,8 @@ def train(
         load_plugins(run.plugins, allowed=allow_plugins)
         processes.first(lambda: check_directory(run.directory, resume=resume, overwrite=overwrite))
         progress = progress and processes.is_first
-        return _training(run)(run, resume=resume, overwrite=overwrite, console=console, progress=progress)
+        options = {"resume": resume, "overwrite": overwrite, "console": console, "progress": progress, "watch": watch}
+        return _training(run)(run, **options)
 
 
 def evaluate(
@@ -214,17 +218,10 @@ def tables_part(module: str) -> ModuleType:
     Raises:
         UserError: one of them is not installed.
     """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in ("mapie", "pandas", "sklearn", "sympy"):
-            raise
-        raise UserError(
-            f"tables need the package {error.name!r}, which is not installed: pip install 'katops[tables]'"
-        ) from error
+    return part_of_extra(module, "tables", ("mapie", "pandas", "sklearn", "sympy"), "tables")
 
 
-def _as_config(config: AnyRunConfig | str | Path | dict[str, Any]) -> AnyRunConfig:
+def as_config(config: AnyRunConfig | str | Path | dict[str, Any]) -> AnyRunConfig:
     if isinstance(config, AnyRunConfig):
         return config
     return parse_config(config) if isinstance(config, dict) else load_config(config)

@@ -1,4 +1,4 @@
-"""The command line: ``katops train | evaluate | predict | export | generate | inspect | convert | models | ...``.
+"""The command line: ``katops train | sweep | evaluate | predict | export | generate | inspect | convert | ...``.
 
 Commands import what they need when they run, so that ``katops --help`` does not wait for torch.
 """
@@ -115,6 +115,48 @@ def train(
         return
     console.print(f"model   {result.directory / 'model.safetensors'}")
     console.print(f"report  {result.directory / 'report.html'}")
+
+
+@app.command()
+def sweep(
+    config: ConfigFile,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Override a key in all trials: train.epochs=5.")
+    ] = None,
+    space: Annotated[Path, typer.Option(metavar="SPACE.yaml", help="The varied keys, with values or ranges.")] = ...,
+    trials: Annotated[int, typer.Option(min=1, help="How many there are in the end, whoever runs them.")] = ...,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of the sweep (default: sweeps/NAME).")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Trials at a time: processes, or tasks of the cluster.")] = 1,
+    engine: Annotated[str, typer.Option(help="optuna (processes of this machine) | ray (a Ray cluster).")] = "optuna",
+    storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="Database of the study (default: a journal file in the folder).")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the values that are tried.")] = 0,
+    pruner: Annotated[str, typer.Option(help="What ends bad trials early: median | hyperband | none.")] = "median",
+    allow_plugins: Annotated[
+        bool, typer.Option("--allow-plugins", help="Run the Python files that the configuration lists.")
+    ] = False,
+) -> None:
+    """Train with other values of some keys, and report which are best; the same command continues, or joins in.
+
+    A trial is a training in its own folder; the best configurations are written as YAML files for katops train.
+    """
+    from katops.config import load_config
+
+    run = load_config(config, overrides)
+    from katops.sweeps import command
+
+    options = {"output": output, "workers": workers, "engine": engine, "storage": storage, "seed": seed}
+    with _interruptible():
+        result = command.sweep(
+            run, space, trials=trials, pruner=pruner, allow_plugins=allow_plugins, console=console, **options
+        )
+    for path in result.best[:1]:
+        console.print(f"best    {path}", soft_wrap=True)
+    if result.best:
+        console.print(f"report  {result.directory / 'sweep.html'}", soft_wrap=True)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Writing files so that a reader sees the old one or the new one, never half of one."""
 
 import errno
+import fcntl
 import mmap
 import os
 import shutil
@@ -57,3 +58,32 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file atomically, UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def locked(path: Path) -> int | None:
+    """Open a file, made if it is missing, and lock it for this process until the descriptor is closed.
+
+    The kernel takes the lock away when the process ends in whatever way.
+
+    Returns:
+        the descriptor; ``None`` where another process has the lock.
+
+    Raises:
+        UserError: the file cannot be written, or its file system has no locks.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError as error:
+        os.close(descriptor)
+        raise UserError(
+            f"{str(path.parent)!r} is on a file system without file locks ({error.strerror}); choose another folder"
+        ) from error
+    return descriptor

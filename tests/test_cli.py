@@ -103,7 +103,7 @@ except SystemExit:
 
 def test_help_lists_the_commands() -> None:
     text = run("--help").stdout
-    for command in ("train", "evaluate", "predict", "generate", "inspect", "models"):
+    for command in ("train", "sweep", "evaluate", "predict", "generate", "inspect", "models"):
         assert command in text
 
 

@@ -48,20 +48,21 @@ def modules() -> list[str]:
     return [m.name for m in pkgutil.walk_packages(katops.__path__, "katops.") if m.name not in skip]
 
 
-NEED_THE_EXTRA_TABLES = (
+NEED_AN_EXTRA = (
     "katops.estimators",
     "katops.materials.composition_features",
     "katops.report.study",
     "katops.runs.table",
     "katops.studies",
+    "katops.sweeps",
 )
 
 
-def test_every_module_but_the_estimators_imports_without_optional_packages() -> None:
-    names = [name for name in modules() if not name.startswith(NEED_THE_EXTRA_TABLES)]
+def test_every_module_but_those_of_an_extra_imports_without_optional_packages() -> None:
+    names = [name for name in modules() if not name.startswith(NEED_AN_EXTRA)]
     script = f"""
 import importlib, sys
-for optional in "cupy wandb mlflow tensorboard neuralop pandas sklearn onnx onnxruntime".split():
+for optional in "cupy wandb mlflow tensorboard neuralop pandas sklearn onnx onnxruntime optuna ray".split():
     sys.modules[optional] = None
 for name in {names!r}:
     importlib.import_module(name)

@@ -20,6 +20,7 @@ from katops.config.operators import RunConfig as RunConfig
 from katops.config.operators import SplitConfig as SplitConfig
 from katops.config.operators import TrainConfig as TrainConfig
 from katops.config.operators import WindowConfig as WindowConfig
+from katops.config.reading import check_types as check_types
 from katops.config.reading import load_config as load_config
 from katops.config.reading import parse_config as parse_config
 from katops.config.tables import TableRunConfig as TableRunConfig

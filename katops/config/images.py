@@ -117,6 +117,11 @@ class ImageRunConfig(BaseRunConfig):
     train: ImageTrainConfig = ImageTrainConfig()
     report: ReportConfig = ReportConfig(examples=12)
 
+    @property
+    def is_validated(self) -> bool:
+        """Whether epochs are compared on validation images."""
+        return self.data.validation_split is not None
+
     def check_together(self, locate: Locate) -> None:
         """See :meth:`BaseRunConfig.check_together`."""
         super().check_together(locate)
@@ -164,7 +169,7 @@ class ImageRunConfig(BaseRunConfig):
                 f"{locate(('data', 'validation_split'))} and data.test_split are both null; give one of them, or there "
                 f"are no images to measure the accuracy on"
             )
-        if self.train.early_stopping is not None and data.validation_split is None:
+        if self.train.early_stopping is not None and not self.is_validated:
             raise UserError(
                 f"{locate(('train', 'early_stopping'))} needs validation images, but data.validation_split is null; "
                 f"give some or drop early_stopping"

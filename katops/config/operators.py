@@ -246,6 +246,12 @@ class RunConfig(BaseRunConfig):
     train: TrainConfig = TrainConfig()
     report: FieldReportConfig = FieldReportConfig()
 
+    @property
+    def is_validated(self) -> bool:
+        """Whether epochs are compared on validation samples."""
+        sections = self.data.mix or [self.data]
+        return any(section.split.validation != 0 or bool(section.validation_files) for section in sections)
+
     def spelled_out(self) -> dict[str, Any]:
         """See :meth:`BaseRunConfig.spelled_out`: entries of a mixture say what they have of their own."""
         values = super().spelled_out()
@@ -277,8 +283,7 @@ class RunConfig(BaseRunConfig):
                 f"{locate(('train', 'batch_size'))} is {train.batch_size}, more than the {split.train} samples of "
                 f"data.split.train; make the batch smaller or the split larger"
             )
-        validated = any(section.split.validation != 0 or section.validation_files for section in sections)
-        if train.early_stopping is not None and not validated:
+        if train.early_stopping is not None and not self.is_validated:
             raise UserError(
                 f"{locate(('train', 'early_stopping'))} needs validation samples, but data.split.validation is 0; "
                 f"give some or drop early_stopping"

@@ -3,7 +3,7 @@
 import difflib
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -24,6 +24,7 @@ TASKS: dict[str, type[BaseRunConfig]] = {
 }
 """What the key ``task`` may say, and the schema it chooses."""
 
+Checked = TypeVar("Checked", bound=BaseModel)
 _NOT_A_SECTION = re.compile(r"a valid dictionary or instance of \w+")
 
 
@@ -50,11 +51,17 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
         raise
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError) as error:
         raise UserError(f"{path} is not a valid configuration: {_one_line(error)}") from error
-    return parse_config(values, _Source(path, text, list(overrides or [])))
+    return parse_config(values, Source(path, text, list(overrides or [])))
 
 
-class _Source:
-    """Where a key was written, for error messages."""
+class Source:
+    """Where a key was written, for error messages: called with a key path, it answers in words.
+
+    Args:
+        path: YAML file.
+        text: its contents.
+        overrides: ``key.path=value`` strings that went before the file.
+    """
 
     def __init__(self, path: Path, text: str, overrides: list[str]) -> None:
         self.path, self.overrides = path, overrides
@@ -85,15 +92,41 @@ def parse_config(values: dict[str, Any], source: Any = None) -> RunConfig | Imag
     Raises:
         UserError: see :func:`load_config`.
     """
+    config = check_types(values, source)
+    config.check_together(source or ".".join)
+    return config
+
+
+def check_types(values: dict[str, Any], source: Any = None) -> RunConfig | ImageRunConfig | TableRunConfig:
+    """Check every key by itself, and leave out the mistakes that need two keys to be seen.
+
+    Args:
+        values, source: see :func:`parse_config`.
+
+    Raises:
+        UserError: a key is unknown, missing, of the wrong type or out of range.
+    """
     locate = source or ".".join
     schema = _schema(values, locate)
     values = with_presets(values, locate) if schema is RunConfig else values
+    return validate(schema, values, locate)
+
+
+def validate(schema: type[Checked], values: dict[str, Any], locate: Any) -> Checked:
+    """An instance of a schema.
+
+    Args:
+        schema: what is allowed.
+        values: plain containers.
+        locate: see :func:`parse_config`.
+
+    Raises:
+        UserError: the values do not fit; one sentence about the first problem.
+    """
     try:
-        config = schema.model_validate(values)
+        return schema.model_validate(values)
     except ValidationError as error:
         raise UserError(_sentence(error, values, locate, schema)) from error
-    config.check_together(locate)
-    return config
 
 
 def _schema(values: dict[str, Any], locate: Any) -> type[BaseRunConfig]:

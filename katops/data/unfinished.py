@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import zlib
@@ -16,7 +15,7 @@ import numpy as np
 
 from katops.data.writing import mark_complete
 from katops.errors import UserError
-from katops.files import write_text
+from katops.files import locked, write_text
 
 
 @dataclass
@@ -170,16 +169,7 @@ class UnfinishedFile:
 
     def _lock(self) -> int:
         """The folder, made if it is missing, for this process alone."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise UserError(f"cannot write {str(self.folder)!r}: {error.strerror or error}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise UserError(
-                f"another process is writing {str(self.output)!r}; wait for it, or choose another output"
-            ) from None
+        descriptor = locked(self.folder / "lock")
+        if descriptor is None:
+            raise UserError(f"another process is writing {str(self.output)!r}; wait for it, or choose another output")
         return descriptor

@@ -47,12 +47,13 @@ from katops.training.data import generate_missing, open_run_data
 from katops.training.directory import LOG_FILE, remove_run
 from katops.training.fit import check_run, rollout_data, train_model
 from katops.training.run_data import HeldOut, RunData
+from katops.training.watching import Watch
 
 EXAMPLES = 3
 
 
 def train_fields(
-    run: RunConfig, *, resume: bool, overwrite: bool, console: Console, progress: bool
+    run: RunConfig, *, resume: bool, overwrite: bool, console: Console, progress: bool, watch: Watch | None = None
 ) -> RunResult | None:
     """Train, evaluate on the test files and write the report; see :func:`katops.api.train`."""
     processes = current()
@@ -70,7 +71,8 @@ def train_fields(
         fit = processes.first(lambda: data.fit(run.data.normalizer, report))
     # Nothing that can be wrong with the input is left: only now is an older run removed.
     processes.first(lambda: _make_room(run.directory, overwrite))
-    bundle = train_model(run, data, training, fit, resume=resume, console=console, progress=progress)
+    options = {"resume": resume, "console": console, "progress": progress, "watch": watch}
+    bundle = train_model(run, data, training, fit, **options)
     return processes.alone(lambda: _evaluate_run(run, data, bundle, rollouts, trajectories, console, progress))
 
 

@@ -38,6 +38,7 @@ from katops.training.resume import check_same_run
 from katops.training.trackers import check_trackers
 from katops.training.trainer import check_device
 from katops.training.trials import check_trials, evaluation_device, plan_trials, run_trial
+from katops.training.watching import Watch
 
 EXAMPLES = 12
 """Images that a report shows where the configuration does not say."""
@@ -48,7 +49,13 @@ ACTIVATION_IMAGES = 512
 
 
 def train_images(
-    run: ImageRunConfig, *, resume: bool, overwrite: bool, console: Console, progress: bool
+    run: ImageRunConfig,
+    *,
+    resume: bool,
+    overwrite: bool,
+    console: Console,
+    progress: bool,
+    watch: Watch | None = None,
 ) -> RunResult | None:
     """Train every trial, evaluate and write the report; see :func:`katops.api.train`.
 
@@ -56,7 +63,7 @@ def train_images(
     to be overwritten is kept until the new one is complete, see :func:`katops.runs.replacement.replacing`.
     """
     processes = current()
-    data, preprocessing = processes.together(lambda: _checked(run, console, progress))
+    data, preprocessing = processes.together(lambda: open_images(run, console, progress))
     directory = run.directory
     if resume:
         processes.first(lambda: check_same_run(run, directory))
@@ -68,7 +75,7 @@ def train_images(
         console.print(line, highlight=False)
     with replacing(directory, overwrite=overwrite, console=console) if processes.is_first else nullcontext():
         processes.first(lambda: write_text(directory / CONFIG_FILE, run.to_yaml()))
-        models = _run_trials(run, data, preprocessing, resume, console, progress)
+        models = _run_trials(run, data, preprocessing, resume, console, progress, watch)
         return processes.alone(lambda: _report(run, data, preprocessing, *models, console, progress))
 
 
@@ -131,8 +138,12 @@ def _size_warning(data: ImageData, preprocessing: Preprocessing) -> list[str]:
     ]
 
 
-def _checked(run: ImageRunConfig, console: Console, progress: bool) -> tuple[ImageData, Preprocessing]:
-    """Data and preprocessing, after everything that can be wrong with the input has been looked at."""
+def open_images(run: ImageRunConfig, console: Console, progress: bool) -> tuple[ImageData, Preprocessing]:
+    """Data and preprocessing, after everything that can be wrong with the input has been looked at.
+
+    Raises:
+        UserError: something of the configuration does not fit the images or this machine.
+    """
     check_device(run.train)
     check_trackers(run.train)
     check_optimizer(run.train)
@@ -202,15 +213,20 @@ def _run_trials(
     resume: bool,
     console: Console,
     progress: bool,
+    watch: Watch | None,
 ) -> tuple[dict[str, Bundle], list[dict[str, Any]]]:
-    """The models of the first seed by label, and a line about every trial; in the first process."""
+    """The models of the first seed by label, and a line about every trial; in the first process.
+
+    ``watch`` is told of the first trial.
+    """
     models: dict[str, Bundle] = {}
     lines = []
     trials = plan_trials(run)
     for number, trial in enumerate(trials, 1):
         if len(trials) > 1 and progress:
             console.print(f"trial {number} of {len(trials)}: {trial.label}, seed {trial.seed}", highlight=False)
-        bundle = run_trial(run, trial, data, preprocessing, resume=resume, console=console, progress=progress)
+        options = {"resume": resume, "console": console, "progress": progress, "watch": watch if number == 1 else None}
+        bundle = run_trial(run, trial, data, preprocessing, **options)
         if bundle is not None:
             models.setdefault(trial.label, bundle)
             lines.append(bundle.header["trial"])

@@ -22,12 +22,21 @@ from katops.studies.runner import FOLDS, run_folds, run_learning_curve
 from katops.studies.study import Study, open_study
 from katops.training.directory import CONFIG_FILE
 from katops.training.resume import check_same_run
+from katops.training.watching import Watch
 
 EXAMPLES = 15
 """Rows that a report lists where the configuration does not say."""
 
 
-def train_tables(run: TableRunConfig, *, resume: bool, overwrite: bool, console: Console, progress: bool) -> RunResult:
+def train_tables(
+    run: TableRunConfig,
+    *,
+    resume: bool,
+    overwrite: bool,
+    console: Console,
+    progress: bool,
+    watch: Watch | None = None,
+) -> RunResult:
     """Fit every model on every fold, then the KAN on all rows, and write the report; see :func:`katops.api.train`.
 
     A fit that is finished is kept below ``folds/`` and not repeated when the run is resumed.
@@ -43,15 +52,17 @@ def train_tables(run: TableRunConfig, *, resume: bool, overwrite: bool, console:
         write_text(directory / CONFIG_FILE, run.to_yaml())
         for scheme, folds in study.dealt.items():
             folds.save(directory / FOLDS / f"{_file_name(scheme)}.folds.json")
-        return _fit_and_report(study, console, progress)
+        return _fit_and_report(study, console, progress, watch)
 
 
-def _fit_and_report(study: Study, console: Console, progress: bool) -> RunResult:
+def _fit_and_report(study: Study, console: Console, progress: bool, watch: Watch | None) -> RunResult:
     directory = study.config.directory
     fits: dict[str, dict[str, list]] = {}
     with bar(console, "fitting folds", progress) as report:
         for (scheme, _, candidate), result in run_folds(study, directory, report):
             fits.setdefault(scheme, {}).setdefault(candidate.label, []).append(result)
+            if watch is not None and (scheme, candidate.label) == (study.config.headline, study.candidates[0].label):
+                watch(len(fits[scheme][candidate.label]), StudyResult(study, fits).score)
     result = StudyResult(study, fits)
     with bar(console, "learning curve", progress) as report:
         shares = run_learning_curve(study, _followed(result), directory, report)

@@ -77,6 +77,12 @@ class StudyResult:
         """Mean over the folds, without those in which the metric has no meaning."""
         return _nan(np.nanmean, self.scores(scheme, label)[metric][:, output])
 
+    @property
+    def score(self) -> float:
+        """The deciding metric of the KAN in the headline's folds, mean over the targets."""
+        means = [self.mean(self.headline, self.model, self.metrics[0].key, place) for place in range(len(self.outputs))]
+        return float(np.mean(means))
+
     def spread(self, scheme: str, label: str, metric: str, output: int = 0) -> float:
         """Standard deviation over the folds (n - 1); NaN for fewer than two."""
         values = self.scores(scheme, label)[metric][:, output]
@@ -176,7 +182,8 @@ class StudyResult:
 
     def _measure(self, scheme: str, results: list[FoldResult]) -> Scores:
         rows: list[list[dict[str, float]]] = []
-        for fold, result in zip(self.study.folds[scheme], results, strict=True):
+        # Of a study that is not finished there are fewer results than folds.
+        for fold, result in zip(self.study.folds[scheme], results, strict=False):
             truth, predicted = self.study.target[fold.test], np.array(result.predicted)
             if self.study.classes:
                 rows.append([classification_scores(truth, predicted, self.study.positive)])

@@ -37,6 +37,7 @@ from katops.training.run_data import FieldSource, RunData
 from katops.training.task import MONITOR, OperatorTask
 from katops.training.trackers import check_trackers
 from katops.training.trainer import check_device
+from katops.training.watching import Watch
 
 
 def check_run(config: RunConfig, meta: FieldMeta) -> None:
@@ -115,6 +116,7 @@ def train_model(
     resume: bool,
     console: Console,
     progress: bool = True,
+    watch: Watch | None = None,
 ) -> Bundle | None:
     """Train on ``rollouts`` (:func:`rollout_data`) and save ``model.safetensors`` with the weights of the best epoch.
 
@@ -129,7 +131,7 @@ def train_model(
     initial = start_from(config, predictor, data)
     if initial is not None:
         console.print(initial, markup=False, highlight=False, soft_wrap=True)
-    course = Course(directory, config.train, MONITOR, console, progress)
+    course = Course(directory, config.train, MONITOR, console, progress, watch)
     saved = None
     if resume and current().first(course.last.is_file):
         current().first(lambda: check_same_run(config, directory))

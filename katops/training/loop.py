@@ -22,6 +22,7 @@ from katops.training.directory import CHECKPOINTS, LOG_FILE
 from katops.training.signals import Signals
 from katops.training.trackers import StepLosses, trackers
 from katops.training.trainer import BEST, LAST, build_trainer, is_sharded, quiet_lightning
+from katops.training.watching import EpochValues, Watch
 
 MOST_RESTARTS = 10
 
@@ -36,6 +37,7 @@ class Course:
         monitor: what chooses the best epoch.
         console: where to print.
         progress: show progress bars and epoch lines.
+        watch: told the validation value of every epoch.
     """
 
     directory: Path
@@ -43,6 +45,7 @@ class Course:
     monitor: Monitor
     console: Console
     progress: bool = True
+    watch: Watch | None = None
 
     @property
     def last(self) -> Path:
@@ -131,7 +134,9 @@ class Course:
                 self._tell,
             )
             try:
-                self._fit([agreement, log, signals, StepLosses()], task, training, validation, checkpoint)
+                watching = [] if self.watch is None else [EpochValues(log, self.watch)]
+                callbacks = [agreement, log, signals, StepLosses(), *watching]
+                self._fit(callbacks, task, training, validation, checkpoint)
                 return log
             except Restart as restart:
                 left_out.add(restart.place)

@@ -36,15 +36,28 @@ def check_same_run(config: BaseRunConfig, directory: Path) -> None:
     path = directory / CONFIG_FILE
     if not path.is_file():
         return
-    before, now = _flat(load_config(path).model_dump()), _flat(config.model_dump())
+    check_same_values(load_config(path).model_dump(), config.model_dump(), f"cannot resume {directory}")
+
+
+def check_same_values(before: dict[str, Any], now: dict[str, Any], refusal: str) -> None:
+    """Refuse two configurations that make different runs.
+
+    Args:
+        before, now: nested values.
+        refusal: the first words of the message.
+
+    Raises:
+        UserError: a key differs; the message names it with both values.
+    """
+    before, now = _flat(before), _flat(now)
     for key in sorted({*before, *now}):
         # An entry of a mixture has the keys of the section.
         general = re.sub(r"^data\.mix\.\d+\.", "data.", key)
         free = any(general == prefix or general.startswith(prefix + ".") for prefix in FREE_ON_RESUME)
         if not free and before.get(key) != now.get(key):
             raise UserError(
-                f"cannot resume {directory}: {key} was {before.get(key)!r} and is {now.get(key)!r} now; "
-                f"put it back, or train into another folder with --output"
+                f"{refusal}: {key} was {before.get(key)!r} and is {now.get(key)!r} now; put it back, or choose another "
+                f"folder with --output"
             )
 
 

@@ -26,6 +26,7 @@ from katops.training.image_data import ImageData
 from katops.training.image_task import MONITOR, ImageTask
 from katops.training.loop import Course
 from katops.training.memory import set_activation_checkpointing
+from katops.training.watching import Watch
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def run_trial(
     resume: bool,
     console: Console,
     progress: bool = True,
+    watch: Watch | None = None,
 ) -> Bundle | None:
     """Train, measure the accuracy on the reported images, and save ``model.safetensors`` in the trial's folder.
 
@@ -90,7 +92,7 @@ def run_trial(
     model = build_classifier(trial.model.name, options, len(data.classes), preprocessing.input_size, sample)
     conversion = {} if sample is None else {"conversion": report_conversion(model, len(sample), console)}
     set_activation_checkpointing(model, config.train, trial.model.name)
-    course = Course(trial.folder, config.train, MONITOR, console, progress)
+    course = Course(trial.folder, config.train, MONITOR, console, progress, watch)
     saved = None
     if resume and current().first(course.last.is_file):
         saved = current().together(lambda: course.saved(data.fingerprint, "the images are not those"))
