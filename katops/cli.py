@@ -271,6 +271,9 @@ def generate(
         typer.Option(metavar="K/N", help="Only part K of N, as FILE-K-of-N.h5; a folder of these is one data set."),
     ] = None,
     layout: Annotated[str, typer.Option(help="katops | pdebench | well | pdegym | fno.")] = "katops",
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Join the shards of FILE.h5, or those named instead of PROBLEM, into it.")
+    ] = False,
     card: Annotated[bool, typer.Option("--card", help="Also write a data card, FILE.md.")] = False,
     plot: Annotated[bool, typer.Option("--plot", help="Also draw a few samples, FILE.png.")] = False,
     overwrite: Overwrite = False,
@@ -279,11 +282,18 @@ def generate(
     """Generate a data set by solving a PDE; an interrupted run continues with the same command.
 
     Every option of the problem is an option here: katops generate darcy --resolution 64 --variant rough ...
+    The files of --shard become one with katops generate --merge -o FILE.h5 [SHARD...].
     """
     from katops.generators import command
 
     if list_problems:
         console.print(command.listing(problem))
+        return
+    if merge:
+        shards = [name for name in (problem, *context.args) if name]
+        if output is None or samples is not None or any(name.startswith("-") for name in shards):
+            raise UserError("what is joined is made already: katops generate --merge -o FILE.h5 [SHARD...] [--card]")
+        command.merge_shards(output, shards, console, card=card, plot=plot, overwrite=overwrite)
         return
     required = {"PROBLEM": problem, "--output": output, "--samples": samples}
     missing = [name for name, value in required.items() if not value]

@@ -65,7 +65,7 @@ class Optimisation(Section):
     launcher's where it is given. ``activation_checkpointing`` computes activations again in the backward pass instead
     of keeping them. ``checkpoint_minutes`` saves within epochs too. ``non_finite`` says what a loss or gradient that is
     not finite does: "stop" the training, "skip" the step, or "restart" from the last checkpoint without the batch.
-    ``trackers`` get what ``log.csv`` gets, too.
+    ``trackers`` get what ``log.csv`` gets, too, and the results; see docs/trackers.md.
     """
 
     epochs: PositiveInt = 100

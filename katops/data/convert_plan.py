@@ -99,7 +99,7 @@ class ConversionPlan:
 
     def identity(self) -> str:
         """What decides the bytes of the output."""
-        files = [(fingerprint(layout), list(layout.stamp)) for layout in self.layouts]
+        files = [(fingerprint(layout), layout.stamps) for layout in self.layouts]
         about = [repr(layout.meta) + repr(layout.arrays) for layout in self.layouts]
         content = json.dumps([files, about, str(self.dtype), list(self.fields)])
         return hashlib.sha256(content.encode()).hexdigest()

@@ -133,6 +133,16 @@ class FileLayout:
         """Every channel once: inputs, outputs, constants."""
         return tuple(dict.fromkeys((*self.inputs, *self.outputs, *self.constants)))
 
+    @property
+    def parts(self) -> tuple[tuple[str, int, int], ...]:
+        """The other files that the arrays lie in, with their stamps; see :class:`katops.data.storage.StoredArray`."""
+        return tuple(dict.fromkeys(part for array in self.storage.values() for part in array.parts))
+
+    @property
+    def stamps(self) -> list[list[int]]:
+        """(bytes, modification time) of the file and of those that it is put together from."""
+        return [list(self.stamp), *([size, modified] for _, size, modified in self.parts)]
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FileLayout):
             return NotImplemented
@@ -152,8 +162,8 @@ def check_array(path: Path, array: StoredArray) -> StoredArray:
     """The array itself, after checking that it holds real numbers that were written.
 
     Raises:
-        UserError: its elements are complex, compound or text, it holds no sample, or nothing was ever written into it
-            (a reader would get zeros).
+        UserError: its elements are complex, compound or text, it holds no sample, nothing was ever written into it, or
+            a file that it lies in is missing (a reader would get zeros).
     """
     if not array.is_real:
         kind = array.attributes.get("type", np.dtype(array.dtype).name)
@@ -166,6 +176,11 @@ def check_array(path: Path, array: StoredArray) -> StoredArray:
     if array.nothing_written:
         raise UserError(
             f"{path}: array {array.name!r} was created but never written; the file is incomplete, make it again"
+        )
+    if array.incomplete and array.chunks is None:
+        raise UserError(
+            f"{path}: array {array.name!r} lies in other files that are not all there: {array.incomplete}; put back "
+            f"what is missing, or make it again"
         )
     return array
 

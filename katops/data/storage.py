@@ -41,6 +41,7 @@ class StoredArray:
         column_major: the author counted the axes the other way round (MATLAB, Fortran): ``shape`` is reversed.
         nothing_written: storage was never allocated, a reader would get fill values.
         incomplete: what of it was never written or lies in a file that is missing, for people; "" where all is there.
+        parts: the files that hold the elements of a virtual array: (path, bytes, modification time in ns).
     """
 
     path: str
@@ -55,6 +56,7 @@ class StoredArray:
     column_major: bool = False
     nothing_written: bool = False
     incomplete: str = ""
+    parts: tuple[tuple[str, int, int], ...] = field(default=(), repr=False, compare=False)
 
     @property
     def name(self) -> str:

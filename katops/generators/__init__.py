@@ -66,7 +66,8 @@ def generate(
         overwrite: replace an ``output`` that holds something else.
         progress: called with (samples done, samples wanted).
         shard: "3/16" makes the third of 16 parts, in a file of its own (``darcy-03-of-16.h5``), for job arrays. A
-            folder or a pattern of these files is read as one data set.
+            folder or a pattern of these files is read as one data set, and so is the file that
+            :func:`katops.generators.merge.merge` joins them in.
         layout: "katops", "pdebench", "well", "pdegym" or "fno".
         **options: options of the problem, such as ``resolution`` and ``variant``.
 

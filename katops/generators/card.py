@@ -8,7 +8,6 @@ from katops.data.formats import describe
 from katops.data.layout import FileLayout
 from katops.files import write_text
 from katops.generators.card_statistics import ChannelSummary, summaries
-from katops.generators.problem import Problem
 from katops.generators.writer import root_attributes
 from katops.registry import PROBLEMS
 
@@ -36,12 +35,11 @@ class Cost(NamedTuple):
     machine: str
 
 
-def write_card(path: Path, problem: Problem, cost: Cost | None, picture: Path | None = None) -> Path:
+def write_card(path: Path, cost: Cost | None, picture: Path | None = None) -> Path:
     """Write the card of a generated file beside it, ``darcy.md`` for ``darcy.h5``.
 
     Args:
         path: the file.
-        problem: what was generated.
         cost: of making it; ``None`` where it was there already.
         picture: to be shown in the card.
 
@@ -52,7 +50,7 @@ def write_card(path: Path, problem: Problem, cost: Cost | None, picture: Path | 
         UserError: the file cannot be read, or the card cannot be written.
     """
     described, attributes = describe(path), root_attributes(path)
-    name = problem.meta.name
+    name = str(attributes["name"])
     summary = PROBLEMS[name].summary if name in PROBLEMS else ""
     parts = [
         f"# {path.name}: {name}, {attributes.get('variant', '')}".rstrip(", "),
@@ -62,17 +60,17 @@ def write_card(path: Path, problem: Problem, cost: Cost | None, picture: Path | 
         f"**Recipe** {attributes['paper']}" if "paper" in attributes else "",
         f"**Notes** {attributes['notes']}" if attributes.get("notes") else "",
         _WORDING,
-        *_contents(described, problem),
+        *_contents(described),
         *_statistics(described, summaries(described)),
         *_quality(attributes),
-        *_making(path, attributes, cost),
+        *_making(described, attributes, cost),
     ]
     card = path.with_suffix(".md")
     write_text(card, "\n\n".join(part for part in parts if part) + "\n")
     return card
 
 
-def _contents(layout: FileLayout, problem: Problem) -> Iterable[str]:
+def _contents(layout: FileLayout) -> Iterable[str]:
     points = " x ".join(map(str, layout.space))
     frames = f", {int(layout.frames.max())} frames" if layout.time_dependent else ""
     yield f"## Contents\n\n{layout.n_samples} samples on {points} points{frames}; format `{layout.format}`."
@@ -88,12 +86,11 @@ def _contents(layout: FileLayout, problem: Problem) -> Iterable[str]:
         ("axis", "points", "from", "to", "unit", "lower side", "upper side"),
         [
             (axis.name, axis.grid, f"{axis.lower:g}", f"{axis.upper:g}", axis.unit or "1", *axis.boundary)
-            for axis in problem.meta.axes
+            for axis in layout.meta.axes
         ],
     )
-    if problem.times is not None:
-        unit = problem.meta.time_unit or "1"
-        yield f"Times {problem.times[0]:g} to {problem.times[-1]:g}, unit {unit}."
+    if layout.times is not None:
+        yield f"Times {layout.times.min():g} to {layout.times.max():g}, unit {layout.meta.time_unit or '1'}."
     if layout.meta.parameters:
         rows = zip(layout.meta.parameters, layout.parameters.T, strict=True)
         yield _table(
@@ -126,8 +123,10 @@ def _quality(attributes: dict[str, Any]) -> Iterable[str]:
         yield _table(("measured for each sample", "worst"), [(n, _number(value)) for n, value in worst.items()])
 
 
-def _making(path: Path, attributes: dict[str, Any], cost: Cost | None) -> Iterable[str]:
-    size = f"{path.stat().st_size / 1e6:.4g} MB on disk"
+def _making(layout: FileLayout, attributes: dict[str, Any], cost: Cost | None) -> Iterable[str]:
+    size = f"{sum(size for size, _ in layout.stamps) / 1e6:.4g} MB on disk"
+    if layout.parts:
+        size = f"{size} in {len(layout.parts)} files that this one joins"
     if cost is None or not cost.samples:
         yield f"## Cost\n\n{size}; the time was not measured in this call, which found the samples there."
     else:

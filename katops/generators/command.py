@@ -1,9 +1,10 @@
 """``katops generate``: the file, its data card and its picture; and the list of problems."""
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from rich.console import Console, Group
@@ -11,11 +12,15 @@ from rich.table import Table
 
 from katops.errors import UserError, did_you_mean
 from katops.generators import create_problem
-from katops.generators.parts import Part
-from katops.generators.writer import available_cores, write
+from katops.generators.merge import merge
+from katops.generators.parts import JOINED, Part
+from katops.generators.writer import available_cores, root_attributes, write
 from katops.hardware import device_name
 from katops.progress import bar
 from katops.registry import PROBLEMS
+
+if TYPE_CHECKING:
+    from katops.generators.card import Cost
 
 
 class Request(NamedTuple):
@@ -67,9 +72,7 @@ def run(request: Request, options: dict[str, Any], console: Console) -> Path:
         UserError: see :func:`katops.generators.writer.write`.
     """
     part = Part.parse(request.shard) if request.shard is not None else Part()
-    for wanted, suffix in ((request.card, ".md"), (request.plot, ".png")):
-        if wanted and request.output.suffix == suffix:
-            raise UserError(f"{str(request.output)!r} is where the {suffix} file goes; give the data another suffix")
+    _check_suffix(request.output, request.card, request.plot)
     problem = create_problem(request.problem, **options)
     indices = part.indices(request.samples)
     there = part.path(request.output).exists() and not request.overwrite
@@ -98,13 +101,49 @@ def run(request: Request, options: dict[str, Any], console: Console) -> Path:
     console.print(f"{path}: {len(indices)} samples of {request.problem}{already}", soft_wrap=True)
     picture = _draw(path, console) if request.plot else None
     if request.card:
-        from katops.generators.card import Cost, write_card
+        from katops.generators.card import Cost
 
         device = getattr(problem, "device", torch.device("cpu"))
         cost = Cost(len(indices) - found[0], seconds, workers, device_name(device))
-        card = write_card(path, problem, cost, picture)
-        console.print(f"card    {card}", soft_wrap=True)
+        _write_card(path, cost, picture, console)
     return path
+
+
+def merge_shards(
+    output: Path, shards: Sequence[str], console: Console, *, card: bool, plot: bool, overwrite: bool
+) -> Path:
+    """Join shards and say what came of it.
+
+    Args:
+        output: the file to write.
+        shards: the files; those that are named after ``output`` where empty.
+        console: to write to.
+        card, plot, overwrite: see ``katops generate --help``.
+
+    Raises:
+        UserError: see :func:`katops.generators.merge.merge`.
+    """
+    _check_suffix(output, card, plot)
+    path = merge(output, shards, overwrite=overwrite)
+    found = root_attributes(path)
+    joined = f"joined from {found[JOINED]} shards" if JOINED in found else "already complete in one file"
+    console.print(f"{path}: {found['samples']} samples of {found['name']}, {joined}", soft_wrap=True)
+    picture = _draw(path, console) if plot else None
+    if card:
+        _write_card(path, None, picture, console)
+    return path
+
+
+def _check_suffix(output: Path, card: bool, plot: bool) -> None:
+    for wanted, suffix in ((card, ".md"), (plot, ".png")):
+        if wanted and output.suffix == suffix:
+            raise UserError(f"{str(output)!r} is where the {suffix} file goes; give the data another suffix")
+
+
+def _write_card(path: Path, cost: "Cost | None", picture: Path | None, console: Console) -> None:
+    from katops.generators.card import write_card
+
+    console.print(f"card    {write_card(path, cost, picture)}", soft_wrap=True)
 
 
 def _draw(path: Path, console: Console) -> Path:

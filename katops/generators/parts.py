@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from katops.errors import UserError
 
+JOINED = "shards"
+"""Root attribute of a file that refers to that many others and holds no fields itself."""
+
 
 class Part(NamedTuple):
     """One of ``count`` parts of nearly equal size, counted from 1.

@@ -12,11 +12,12 @@ import h5py
 import numpy as np
 import torch
 
+from katops.data.containers.probe import probe
 from katops.errors import UserError
 from katops.files import atomic_path
 from katops.generators.hdf5_layout import flatten, unflatten, write_layout
 from katops.generators.layouts import KATOPS, Export, export_to, stored_provenance
-from katops.generators.parts import Part
+from katops.generators.parts import JOINED, Part
 from katops.generators.problem import Problem, Samples
 from katops.generators.random_stream import SEED_LIMIT
 from katops.generators.shards import ShardFolder
@@ -86,14 +87,14 @@ def write(
     samples = provenance["samples"]
     folder = ShardFolder(path)
     leftover = folder.manifest()
-    told = _is_there(path, provenance, overwrite)
+    told = is_there(path, provenance, overwrite)
     if told:
         if progress:
             progress(samples, samples)
-        if leftover is None or _differences(leftover, provenance):
+        if leftover is None or differences(leftover, provenance):
             return path
     with folder.locked():
-        if not _is_there(path, provenance, overwrite):  # again: another process may have finished since
+        if not is_there(path, provenance, overwrite):  # again: another process may have finished since
             default = _default_shard_size(problem, samples, workers)
             manifest = _continue_or_begin(folder, provenance, shard_size, default, overwrite)
             try:
@@ -109,10 +110,10 @@ def write(
 
 def is_complete(problem: Problem, samples: int, seed: int, path: str | Path, layout: str = KATOPS) -> bool:
     """Whether ``path`` is a whole file with exactly these samples, told by its root attributes."""
-    return _is_there(Path(path), _provenance(problem, range(samples), seed, layout), overwrite=True)
+    return is_there(Path(path), _provenance(problem, range(samples), seed, layout), overwrite=True)
 
 
-def _is_there(path: Path, provenance: dict[str, Any], overwrite: bool) -> bool:
+def is_there(path: Path, provenance: dict[str, Any], overwrite: bool) -> bool:
     """Whether ``path`` is what is wanted.
 
     Raises:
@@ -121,11 +122,12 @@ def _is_there(path: Path, provenance: dict[str, Any], overwrite: bool) -> bool:
     exists = path.exists()  # before it is read: another process may put it there in between
     found = root_attributes(path)
     whole = _equal(found.get("format"), "katops") and _equal(found.get("complete"), True)
-    differences = _differences(found, provenance)
-    if whole and not differences:
+    whole = whole and not (JOINED in found and any(array.incomplete for array in probe(path).arrays.values()))
+    unlike = differences(found, provenance)
+    if whole and not unlike:
         return True
     if exists and not overwrite:
-        what = f"holds other data: {_listed(differences)}" if whole else "is not a whole katops data file"
+        what = f"holds other data: {listed(unlike)}" if whole else "is not a whole katops data file"
         raise UserError(f"{str(path)!r} exists and {what}; choose another output, or replace it with overwrite")
     return False
 
@@ -144,7 +146,7 @@ def _provenance(problem: Problem, indices: range, seed: int, layout: str) -> dic
     return {**recipe, "recipe_hash": recipe_hash, **which}
 
 
-def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """``["seed 0 instead of 1", ...]``; empty where ``found`` has all that is wanted."""
     return [
         f"{key} {found.get(key, 'missing')} instead of {value}"
@@ -153,10 +155,10 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     ]
 
 
-def _listed(differences: list[str]) -> str:
+def listed(unlike: list[str]) -> str:
     """The differences that mean something to people; the hash only where it is the only one."""
-    named = [difference for difference in differences if not difference.startswith("recipe_hash")]
-    return ", ".join(named or differences)
+    named = [difference for difference in unlike if not difference.startswith("recipe_hash")]
+    return ", ".join(named or unlike)
 
 
 def root_attributes(path: Path) -> dict[str, Any]:
@@ -181,12 +183,12 @@ def _continue_or_begin(
     found = folder.manifest()
     if found is not None:
         wanted = provenance if shard_size is None else {**provenance, "shard_size": shard_size}
-        differences = _differences(found, wanted)
-        if not differences:
+        unlike = differences(found, wanted)
+        if not unlike:
             return found
         if not overwrite:
             raise UserError(
-                f"{str(folder.path)!r} holds the unfinished shards of other data: {_listed(differences)}; ask for the "
+                f"{str(folder.path)!r} holds the unfinished shards of other data: {listed(unlike)}; ask for the "
                 "same again to continue, choose another output, or discard them with overwrite"
             )
     folder.clear()

@@ -47,6 +47,7 @@ from katops.training.data import generate_missing, open_run_data
 from katops.training.directory import LOG_FILE, remove_run
 from katops.training.fit import check_run, rollout_data, train_model
 from katops.training.run_data import HeldOut, RunData
+from katops.training.trackers import Trackers
 from katops.training.watching import Watch
 
 EXAMPLES = 3
@@ -71,9 +72,14 @@ def train_fields(
         fit = processes.first(lambda: data.fit(run.data.normalizer, report))
     # Nothing that can be wrong with the input is left: only now is an older run removed.
     processes.first(lambda: _make_room(run.directory, overwrite))
-    options = {"resume": resume, "console": console, "progress": progress, "watch": watch}
-    bundle = train_model(run, data, training, fit, **options)
-    return processes.alone(lambda: _evaluate_run(run, data, bundle, rollouts, trajectories, console, progress))
+    tell = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    with Trackers(run.train.trackers, run.directory, run.name, run.spelled_out(), tell) as trackers:
+        options = {"resume": resume, "console": console, "progress": progress, "watch": watch}
+        bundle = train_model(run, data, training, fit, trackers, **options)
+        result = processes.alone(lambda: _evaluate_run(run, data, bundle, rollouts, trajectories, console, progress))
+        if result is not None:
+            trackers.results({name: found.metrics[found.model] for name, found in result.evaluations.items()})
+    return result
 
 
 def _opened(run: RunConfig) -> tuple[RunData, RunData, list[HeldOut], list[HeldOut]]:

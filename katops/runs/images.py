@@ -145,7 +145,7 @@ def open_images(run: ImageRunConfig, console: Console, progress: bool) -> tuple[
         UserError: something of the configuration does not fit the images or this machine.
     """
     check_device(run.train)
-    check_trackers(run.train)
+    check_trackers(run.train.trackers)
     check_optimizer(run.train)
     data = open_image_data(run.data)
     stated = {key: getattr(run.data, key) for key in ("input_size", "mean", "std", "interpolation", "crop_pct")}

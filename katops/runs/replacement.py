@@ -67,7 +67,7 @@ def _remove(directory: Path) -> None:
 
 def _files(directory: Path) -> list[Path]:
     """The files of a run but for its configuration."""
-    paths = {path for pattern in OWN_FILES for path in directory.glob(pattern) if path.is_file()}
+    paths = {path for pattern in OWN_FILES for path in directory.glob(pattern) if path.is_file() or path.is_symlink()}
     return sorted(path for path in paths if path.relative_to(directory) != Path(CONFIG_FILE))
 
 

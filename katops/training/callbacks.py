@@ -97,8 +97,6 @@ class EpochLog(lightning.Callback):
         }
         self.rows.append(row)
         self._loss, self._samples, self._seconds, self._started = 0.0, 0, 0.0, time.monotonic()
-        for logger in trainer.loggers:
-            logger.log_metrics({key: value for key, value in row.items() if value is not None}, step=row["step"])
         if self.path is None:
             return
         table = io.StringIO()

@@ -9,6 +9,10 @@ CONFIG_FILE = "config.yaml"
 LOG_FILE = "log.csv"
 CHECKPOINTS = "checkpoints"
 TRIALS = "trials"
+TRACKERS_FILE = "trackers.json"
+TRACKED = {"tensorboard": "tensorboard", "mlflow": "mlflow.db", "wandb": "wandb"}
+"""Files and folders of trackers in the folder of a training."""
+_OF_TRACKERS = (TRACKERS_FILE, "mlflow.db*", "tensorboard/*", "wandb/**/*")
 OWN_FILES = (
     CONFIG_FILE,
     LOG_FILE,
@@ -23,6 +27,7 @@ OWN_FILES = (
     f"{TRIALS}/*/{LOG_FILE}",
     f"{TRIALS}/*/model.safetensors",
     f"{TRIALS}/*/{CHECKPOINTS}/*.ckpt",
+    *(f"{folder}{pattern}" for folder in ("", f"{TRIALS}/*/") for pattern in _OF_TRACKERS),
     ".*.partial",
     "*/.*.partial",
     f"{TRIALS}/**/.*.partial",
@@ -67,4 +72,5 @@ def remove_run(directory: Path) -> None:
     """Remove the files of a run; files of others in the folder stay."""
     for pattern in OWN_FILES:
         for path in directory.glob(pattern):
-            path.unlink()
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()

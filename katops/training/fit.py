@@ -35,7 +35,7 @@ from katops.training.optim import check_rates, check_schedule, steps_per_epoch, 
 from katops.training.resume import check_same_run
 from katops.training.run_data import FieldSource, RunData
 from katops.training.task import MONITOR, OperatorTask
-from katops.training.trackers import check_trackers
+from katops.training.trackers import Trackers, check_trackers
 from katops.training.trainer import check_device
 from katops.training.watching import Watch
 
@@ -53,7 +53,7 @@ def check_run(config: RunConfig, meta: FieldMeta) -> None:
     build_loss(config.train.loss, Normalizer(meta), meta)
     check_schedule(config.train)
     check_device(config.train)
-    check_trackers(config.train)
+    check_trackers(config.train.trackers)
     dirichlet_sources(config.data.dirichlet_values, meta)
     if config.train.rollout.steps > 1 or config.report.rollout is not None:
         check_channels(meta)
@@ -112,6 +112,7 @@ def train_model(
     data: RunData,
     rollouts: RunData,
     fit: Fit,
+    trackers: Trackers,
     *,
     resume: bool,
     console: Console,
@@ -131,7 +132,7 @@ def train_model(
     initial = start_from(config, predictor, data)
     if initial is not None:
         console.print(initial, markup=False, highlight=False, soft_wrap=True)
-    course = Course(directory, config.train, MONITOR, console, progress, watch)
+    course = Course(directory, config.train, MONITOR, console, trackers, progress, watch)
     saved = None
     if resume and current().first(course.last.is_file):
         current().first(lambda: check_same_run(config, directory))

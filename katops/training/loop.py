@@ -20,7 +20,7 @@ from katops.training.base_task import Task
 from katops.training.callbacks import EpochLog, Monitor
 from katops.training.directory import CHECKPOINTS, LOG_FILE
 from katops.training.signals import Signals
-from katops.training.trackers import StepLosses, trackers
+from katops.training.trackers import Trackers, Tracking
 from katops.training.trainer import BEST, LAST, build_trainer, is_sharded, quiet_lightning
 from katops.training.watching import EpochValues, Watch
 
@@ -36,6 +36,7 @@ class Course:
         train: the ``train`` section.
         monitor: what chooses the best epoch.
         console: where to print.
+        trackers: begun, and not ended, by :meth:`run`.
         progress: show progress bars and epoch lines.
         watch: told the validation value of every epoch.
     """
@@ -44,6 +45,7 @@ class Course:
     train: Optimisation
     monitor: Monitor
     console: Console
+    trackers: Trackers
     progress: bool = True
     watch: Watch | None = None
 
@@ -93,11 +95,13 @@ class Course:
             the entry ``training`` of the model file: epochs, seconds, and which epoch was kept for what reason.
 
         Raises:
-            UserError: a loss or gradient is not finite, and the configuration does not say how to go on.
+            UserError: a tracker cannot be started; a loss or gradient is not finite, and the configuration does not say
+                how to go on.
             Preempted: SIGTERM or SIGUSR1 asked for an end; everything is saved.
         """
         # What is spread over the processes is not put together again here: the best weights go into a copy.
         whole = copy.deepcopy(getattr(task, part)) if is_sharded(self.train) else None
+        current().first(lambda: self.trackers.begin(saved["global_step"] if saved else 0))
         signals, log = Signals(), self._log()
         started = time.monotonic()
         if saved is not None and self._stopped_early(saved):
@@ -135,7 +139,7 @@ class Course:
             )
             try:
                 watching = [] if self.watch is None else [EpochValues(log, self.watch)]
-                callbacks = [agreement, log, signals, StepLosses(), *watching]
+                callbacks = [agreement, log, signals, Tracking(self.trackers, log), *watching]
                 self._fit(callbacks, task, training, validation, checkpoint)
                 return log
             except Restart as restart:
@@ -157,7 +161,6 @@ class Course:
                 self.directory,
                 self.monitor if validation is not None else None,
                 callbacks,
-                trackers(self.train, self.directory),
                 live=self._live,
             )
             try:

@@ -12,7 +12,6 @@ import lightning
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from katops.config import Optimisation
@@ -29,7 +28,6 @@ def build_trainer(
     directory: Path,
     monitor: Monitor | None,
     callbacks: list[lightning.Callback],
-    loggers: list[Logger],
     *,
     live: bool,
 ) -> lightning.Trainer:
@@ -40,7 +38,6 @@ def build_trainer(
         directory: gets ``checkpoints/{best,last}.ckpt``.
         monitor: what chooses the best epoch; ``None`` where there is nothing to validate with.
         callbacks: what is called beside checkpoints, averaging and early stopping.
-        loggers: trackers.
         live: show a progress bar.
     """
     keep = functools.partial(ModelCheckpoint, directory / CHECKPOINTS, enable_version_counter=False, save_top_k=1)
@@ -70,7 +67,7 @@ def build_trainer(
         # The environment that was joined has torchrun's variables, whoever started it; and a single process is one
         # even where a batch script has the variables of SLURM.
         plugins=[AtomicCheckpointIO(), TorchElasticEnvironment() if several else LightningEnvironment()],
-        logger=loggers or False,
+        logger=False,
         default_root_dir=directory,
         enable_progress_bar=live,
         enable_model_summary=False,

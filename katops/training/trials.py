@@ -1,5 +1,6 @@
 """The trainings of an image run: the model and those it is compared with, each with several seeds."""
 
+import functools
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from katops.training.image_data import ImageData
 from katops.training.image_task import MONITOR, ImageTask
 from katops.training.loop import Course
 from katops.training.memory import set_activation_checkpointing
+from katops.training.trackers import Trackers
 from katops.training.watching import Watch
 
 
@@ -92,7 +94,10 @@ def run_trial(
     model = build_classifier(trial.model.name, options, len(data.classes), preprocessing.input_size, sample)
     conversion = {} if sample is None else {"conversion": report_conversion(model, len(sample), console)}
     set_activation_checkpointing(model, config.train, trial.model.name)
-    course = Course(trial.folder, config.train, MONITOR, console, progress, watch)
+    tell = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    name = f"{config.name}-{trial.folder.name}"
+    trackers = Trackers(config.train.trackers, trial.folder, name, _configuration(config, trial), tell)
+    course = Course(trial.folder, config.train, MONITOR, console, trackers, progress, watch)
     saved = None
     if resume and current().first(course.last.is_file):
         saved = current().together(lambda: course.saved(data.fingerprint, "the images are not those"))
@@ -102,8 +107,18 @@ def run_trial(
     )
     steps = -(-len(training) // config.train.accumulate)
     task = ImageTask(model, len(data.classes), config.train, steps, data.train.source.names, data.fingerprint)
-    record = course.run(task, "model", training, validation, saved)
-    return current().alone(lambda: _finish(config, trial, data, preprocessing, task.model, record, conversion))
+    with trackers:
+        record = course.run(task, "model", training, validation, saved)
+        bundle = current().alone(lambda: _finish(config, trial, data, preprocessing, task.model, record, conversion))
+        if bundle is not None:
+            trackers.results(bundle.header["metrics"])
+    return bundle
+
+
+def _configuration(config: ImageRunConfig, trial: Trial) -> dict[str, Any]:
+    """That of the run as it holds for one of its trials."""
+    shared = {key: value for key, value in config.spelled_out().items() if key not in ("compare", "repeats")}
+    return {**shared, "model": trial.model.model_dump(), "seed": trial.seed}
 
 
 def _finish(

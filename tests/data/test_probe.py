@@ -294,6 +294,37 @@ def test_parts_in_other_files_must_be_there(tmp_path, values, monkeypatch):
     assert tree.array("raw").incomplete == "its bytes lie in the file 'raw.bin', which is missing or too short"
 
 
+def test_parts_in_other_files_must_hold_what_is_taken_from_them(tmp_path, values):
+    with h5py.File(tmp_path / "part.h5", "w") as file:
+        file["u"] = values
+    endless = h5py.VirtualLayout(shape=SHAPE, dtype="f4", maxshape=(None, *SHAPE[1:]))
+    source = h5py.VirtualSource("part.h5", "u", shape=SHAPE, maxshape=(None, *SHAPE[1:]))
+    endless[: h5py.h5s.UNLIMITED] = source[: h5py.h5s.UNLIMITED]
+    layout = h5py.VirtualLayout(shape=SHAPE, dtype="f4")
+    layout[:2] = h5py.VirtualSource("part.h5", "u", shape=SHAPE)[:2]
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:
+        file.create_virtual_dataset("u", layout)
+    with h5py.File(tmp_path / "endless.h5", "w", libver="latest") as file:
+        file.create_virtual_dataset("u", endless)
+    part = probe(tmp_path / "a.h5").array("u").parts
+    assert [(path, size) for path, size, _ in part] == [
+        (str(tmp_path / "part.h5"), (tmp_path / "part.h5").stat().st_size)
+    ]
+    assert probe(tmp_path / "endless.h5").array("u").incomplete == ""
+    with h5py.File(tmp_path / "part.h5", "w") as file:
+        file["u"] = values[:1]
+    found = probe(tmp_path / "a.h5").array("u").incomplete
+    assert found == (
+        "it is put together from 1 files, 1 of which are damaged or others, e.g. 'part.h5' has another shape, "
+        f"{(1, *SHAPE[1:])}, in 'u'"
+    )
+    with h5py.File(tmp_path / "part.h5", "w") as file:
+        file["v"] = values
+    assert "'part.h5' has no array 'u'" in probe(tmp_path / "a.h5").array("u").incomplete
+    (tmp_path / "part.h5").write_bytes(b"nothing")
+    assert "'part.h5' cannot be opened" in probe(tmp_path / "a.h5").array("u").incomplete
+
+
 def test_matlab_7_3_counts_axes_in_reverse(write, values):
     def fill(file):
         for name, kind, content in (

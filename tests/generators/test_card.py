@@ -52,7 +52,7 @@ def test_a_wave_belongs_to_one_band(sides, place):
 def test_the_card_of_a_wave_tells_units_boundary_statistics_quality_and_cost(tmp_path):
     problem = Wave(16)
     path = write(problem, 3, 0, tmp_path / "wave.h5")
-    text = write_card(path, problem, Cost(3, 6.0, 2, "Abacus 1")).read_text()
+    text = write_card(path, Cost(3, 6.0, 2, "Abacus 1")).read_text()
     assert cells(text, "wave_speed")[:2] == ["m/s", "constant"]
     assert cells(text, "displacement")[:2] == ["1", "input and output"]
     assert cells(text, "x")[-2:] == ["open", "open"]

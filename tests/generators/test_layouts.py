@@ -14,6 +14,8 @@ from katops.errors import UserError
 from katops.fields import Axis, Channel, FieldMeta
 from katops.generators import create_problem
 from katops.generators.layouts import fno
+from katops.generators.merge import merge
+from katops.generators.parts import Part
 from katops.generators.problem import Samples
 from katops.generators.writer import is_complete, write
 
@@ -214,6 +216,35 @@ def test_the_recipe_is_kept_and_tells_that_the_file_is_there(case, tmp_path):
     assert not is_complete(problem, 3, 4, path)
     with pytest.raises(UserError, match="seed 4 instead of 5"):
         write(problem, 3, seed=5, path=path, layout=layout)
+
+
+JOINED = (
+    "pdebench euler",
+    "pdebench dam",
+    "well euler",
+    "well wave",
+    "pdegym gas",
+    "pdegym helmholtz",
+    "fno vorticity",
+)
+
+
+@pytest.mark.parametrize("case", JOINED)
+def test_joined_shards_are_the_file_of_one_call_to_the_bit(case, tmp_path, contents, monkeypatch):
+    monkeypatch.setattr(fno, "MATLAB5_BYTES", 1)
+    problem, layout, _ = CASES[case]
+    whole = write(problem, SAMPLES, 4, tmp_path / "whole.out", layout=layout)
+    shards = [write(problem, SAMPLES, 4, tmp_path / "data.out", part=Part(k, 2), layout=layout) for k in (1, 2)]
+    joined = merge(tmp_path / "data.out")
+    assert joined.read_bytes()[:8] == whole.read_bytes()[:8]
+    assert {**contents(joined), "/": None} == {**contents(whole), "/": None}
+    assert is_complete(problem, SAMPLES, 4, joined, layout)
+    ours, theirs = describe(joined), describe(whole)
+    assert (ours.meta, ours.format, ours.container) == (theirs.meta, theirs.format, theirs.container)
+    np.testing.assert_array_equal(ours.parameters, theirs.parameters)
+    assert [path for path, _, _ in ours.parts] == [str(shard) for shard in shards]
+    for name, values in read(theirs).items():
+        np.testing.assert_array_equal(read(ours)[name], values)
 
 
 def test_the_arrays_of_pdebench_have_their_published_names_and_shapes(tmp_path):

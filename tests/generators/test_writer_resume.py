@@ -47,11 +47,11 @@ def test_a_file_that_another_process_finished_in_between_is_told_as_complete(pro
     write(problem, 5, seed=0, path=output)
     found, calls = [], []
 
-    def not_at_first(*arguments, look=writer._is_there):
+    def not_at_first(*arguments, look=writer.is_there):
         found.append(look(*arguments))
         return len(found) > 1 and found[-1]
 
-    monkeypatch.setattr(writer, "_is_there", not_at_first)
+    monkeypatch.setattr(writer, "is_there", not_at_first)
     write(problem, 5, seed=0, path=output, progress=lambda *call: calls.append(call))
     assert calls == [(5, 5)]
 

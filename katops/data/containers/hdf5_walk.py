@@ -16,6 +16,7 @@ import numpy as np
 
 from katops.data.containers.chunks import check_apart, check_filter, count_missing, is_hardly_written, stored_chunks
 from katops.data.containers.values import Budget, plain_value
+from katops.data.containers.virtual import MISSING, VirtualSources
 from katops.data.storage import FRAGILE_FILTERS, StoredArray
 from katops.errors import UserError
 
@@ -56,6 +57,7 @@ class Walk:
         self.has_matlab_classes = False
         self.fileno = _identity(file.id)[0]
         self._seen: set[tuple[int, int]] = set()
+        self._sources = VirtualSources(path.parent)
 
     def look_around(self) -> None:
         """Visit everything, then check that no two arrays claim the same bytes."""
@@ -159,7 +161,7 @@ class Walk:
         if layout == h5py.h5d.CHUNKED:
             return self._place_chunks(array, item, itemsize, plan)
         if layout == h5py.h5d.VIRTUAL:
-            return {"incomplete": self._missing_sources(plan)}
+            return self._place_virtual(plan)
         if layout != h5py.h5d.CONTIGUOUS or not array.size:
             return {}
         if plan.get_external_count():
@@ -231,15 +233,21 @@ class Walk:
                 return f"its bytes lie in the file {str(part)!r}, which is missing or too short"
         return ""
 
-    def _missing_sources(self, plan: h5py.h5p.PropDCID) -> str:
-        names = dict.fromkeys(plan.get_virtual_filename(index) for index in range(plan.get_virtual_count()))
-        missing = [name for name in names if name != "." and "%" not in name and not self._has_source(name)]
-        if not missing:
-            return ""
-        return f"it is put together from {len(names)} files, {len(missing)} of which are missing, e.g. {missing[0]!r}"
-
-    def _has_source(self, name: str) -> bool:
-        return (self.path.parent / name).is_file() or Path(name).is_file()
+    def _place_virtual(self, plan: h5py.h5p.PropDCID) -> dict[str, Any]:
+        """The files that an array is put together from, and those of them that HDF5 would replace by fill values."""
+        sources: dict[str, str] = {}
+        for index in range(plan.get_virtual_count()):
+            name = plan.get_virtual_filename(index)
+            # What lies in this file is in the walk; a pattern of names is as long as the files that are there.
+            if name != "." and "%" not in name:
+                sources[name] = sources.get(name) or self._sources.trouble(plan, index)
+        bad = {name: trouble for name, trouble in sources.items() if trouble}
+        self.beat()
+        if bad:
+            name, trouble = next(iter(bad.items()))
+            told = f"missing, e.g. {name!r}" if trouble == MISSING else f"damaged or others, e.g. {name!r} {trouble}"
+            return {"incomplete": f"it is put together from {len(sources)} files, {len(bad)} of which are {told}"}
+        return {"parts": tuple(self._sources.stamp(name) for name in sources)}
 
     def _values(self, item: h5py.h5d.DatasetID, array: StoredArray) -> np.ndarray | None:
         if array.nothing_written or array.incomplete:

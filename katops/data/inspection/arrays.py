@@ -57,6 +57,8 @@ def _storage(array: StoredArray) -> str:
         return f"chunks {' x '.join(map(str, array.chunks))}, {filters or 'no filter'}"
     if filters:
         return filters
+    if array.parts:
+        return f"virtual, from {len(array.parts)} file{'s' if len(array.parts) > 1 else ''}"
     order = ", column-major" if array.column_major else ""
     return f"contiguous{order}" if array.offset is not None or not array.size else "in one piece"
 

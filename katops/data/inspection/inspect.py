@@ -165,6 +165,13 @@ def _remarks(tree: StoredTree, layouts: Sequence[FileLayout]) -> list[str]:
         source = ", ".join(map(str, source)) if isinstance(source, list | tuple) else source
         names = ", ".join(array.name for array in layouts[0].arrays)
         remarks.append(f"these are predictions of {model} from {source}, one sample per window: {names}")
+    parts = list(dict.fromkeys(part for array in tree.arrays.values() for part in array.parts))
+    if parts:
+        size = sum(size for _, size, _ in parts) / 1e6
+        remarks.append(
+            f"the arrays are joined from {len(parts)} files, {size:.4g} MB together, which must stay where they are: "
+            f"{Path(parts[0][0]).name} to {Path(parts[-1][0]).name}"
+        )
     remarks += dict.fromkeys(note for layout in layouts for note in layout.notes)
     open_sides = [
         side

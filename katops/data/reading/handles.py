@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,7 @@ class Handles:
         # Names, not paths: a path is turned into a name at every call of the system.
         self._paths = [str(layout.path) for layout in layouts]
         self._stamps = [tuple(layout.stamp) for layout in layouts]
+        self._parts = [layout.parts for layout in layouts]
         self._forget()
 
     def descriptor(self, number: int) -> Descriptor:
@@ -43,7 +45,7 @@ class Handles:
         return self._open(("hdf5", number), lambda: OpenHdf5(self._paths[number]))
 
     def check_unchanged(self, numbers: Iterable[int]) -> None:
-        """Compare size and date of files with what they were when they were described.
+        """Compare size and date of files, and of those that they are put together from, with what they were.
 
         Raises:
             UserError: a file was removed, moved or changed.
@@ -57,6 +59,8 @@ class Handles:
                     f"{path} was there when it was described and cannot be found now: {error.strerror}"
                 ) from error
             _compare(path, self._stamps[number], status)
+            for part in self._parts[number]:
+                _check_part(path, *part)
 
     def close(self) -> None:
         """Close what is open."""
@@ -82,7 +86,7 @@ class Handles:
         self._entries: OrderedDict[tuple[str, int], Any] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_paths": self._paths, "_stamps": self._stamps}
+        return {"_paths": self._paths, "_stamps": self._stamps, "_parts": self._parts}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -124,6 +128,20 @@ class Descriptor:
     def __del__(self) -> None:
         if self.number >= 0:
             os.close(self.number)
+
+
+def check_most_open(layout: FileLayout) -> None:
+    """Refuse a file that is put together from more files than this process may have open: HDF5 keeps all of them open.
+
+    Raises:
+        UserError: HDF5 would hand out fill values in place of some of them.
+    """
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if layout.parts and allowed != resource.RLIM_INFINITY and len(layout.parts) + _MOST_OPEN > allowed:
+        raise UserError(
+            f"{layout.path} is put together from {len(layout.parts)} files, and this process may have {allowed} files "
+            f"open; raise that (ulimit -n {len(layout.parts) + 2 * _MOST_OPEN}), or name those files instead"
+        )
 
 
 class OpenHdf5:
@@ -182,4 +200,19 @@ def _compare(path: str, stamp: tuple[int, int], status: os.stat_result) -> None:
         raise UserError(
             f"{path} has changed since it was described ({stamp[0]} bytes then, {now[0]} bytes now); "
             f"start again with the new file"
+        )
+
+
+def _check_part(path: str, part: str, size: int, modified: int) -> None:
+    """HDF5 hands out fill values in place of a part that is gone."""
+    try:
+        status = os.stat(part)
+    except OSError as error:
+        raise UserError(
+            f"{path} is put together from other files, of which {part} is missing now ({error.strerror}); put it back"
+        ) from error
+    if (status.st_size, status.st_mtime_ns) != (size, modified):
+        raise UserError(
+            f"{part}, a part of {path}, has changed since it was described ({size} bytes then, {status.st_size} bytes "
+            f"now); start again with the new file"
         )

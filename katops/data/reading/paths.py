@@ -12,6 +12,7 @@ import numpy as np
 from katops.data.layout import ChannelArray, FileLayout
 from katops.data.reading.blocks import ChunkTable, ContiguousTable, Geometry
 from katops.data.reading.conversion import Conversion
+from katops.data.reading.handles import check_most_open
 from katops.data.reading.hdf5 import Hdf5Source, chunks_touched
 from katops.data.reading.memory import MemorySource, MemoryStore
 from katops.data.reading.raw import BlockSource
@@ -63,6 +64,7 @@ class FileSources:
         self.settings = settings
         self.space_axes = tuple(axis.name for axis in layout.meta.axes)
         self.choices: dict[str, Choice] = {}
+        check_most_open(layout)
         for array in layout.arrays:
             _check(layout, array, self.space_axes)
             choice = choose(layout, array, self.space_axes)
@@ -219,6 +221,8 @@ def choose(layout: FileLayout, array: ChannelArray, space_axes: Sequence[str]) -
         return Choice("ram", f"its samples lie between one another, axes ({', '.join(array.axes)}), chunks {chunks}")
     if filters:
         return Choice("h5py", f"filtered with {', '.join(filters)}")
+    if parts := {part for item in stored for part in item.parts}:
+        return Choice("h5py", f"virtual, put together from {len(parts)} files")
     return Choice("h5py", f"chunks of {chunks}" if chunks else "compact, virtual or in another file")
 
 

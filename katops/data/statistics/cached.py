@@ -129,4 +129,4 @@ def _key(purpose: str, dataset: FieldDataset, indices: Sequence[int] | np.ndarra
 
 
 def _stamps(dataset: FieldDataset) -> list[list[int]]:
-    return [list(layout.stamp) for layout in dataset.layouts]
+    return [stamp for layout in dataset.layouts for stamp in layout.stamps]

@@ -118,6 +118,11 @@ def _write_matlab73(
             file[name] = values.T
             file[name].attrs["MATLAB_class"] = np.bytes_(_CLASSES["<f8"])
         file.attrs[NAME] = provenance_text(source)
+    write_header(path)
+
+
+def write_header(path: Path) -> None:
+    """Make an HDF5 file with 512 bytes in front a MATLAB 7.3 file."""
     with open(path, "r+b") as stream:
         stream.write(_header("7.3").ljust(116) + bytes(8) + b"\x00\x02IM")
 
