@@ -6,6 +6,7 @@ when they are first used, so that kernels and models run where the parts for tra
 
 import importlib
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ def __dir__() -> list[str]:
 
 def _is_command() -> bool:
     """Whether this process is the ``katops`` command, which imports torch only for the commands that need it."""
+    if sys.argv[:1] == ["-m"]:  # Python looks for a module, and has not put its place there yet
+        return ("-m", "katops") in pairwise(sys.orig_argv)
     return Path(sys.argv[0]).stem == "katops" if sys.argv and sys.argv[0] else False
 
 

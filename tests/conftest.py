@@ -1,6 +1,9 @@
 """Fixtures for the whole suite."""
 
+import copy
 import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several workers with several threads each wait for one another most of the time.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Else torch's compiler starts a process that imports torch, to compile in other processes still.
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +46,30 @@ def _seed() -> None:
 
 
 @pytest.fixture(scope="session")
+def undrawn() -> Callable[[], AbstractContextManager]:
+    """A context in which the figures of reports are made and not drawn; their files are empty.
+
+    Drawing takes most of the time of a run that trains for a second. The tests of the report and of the installed
+    command draw what is seen.
+    """
+
+    @contextmanager
+    def context() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("katops.report.html.to_png", lambda figure: b"")
+            yield
+
+    return context
+
+
+@pytest.fixture
+def undrawn_figures(undrawn: Callable[[], AbstractContextManager]) -> Iterator[None]:
+    """The figures of reports are made and not drawn during the test."""
+    with undrawn():
+        yield
+
+
+@pytest.fixture(scope="session")
 def darcy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small generated Darcy data set: 224 samples of 12 x 12."""
     from katops.generators import generate
@@ -48,16 +77,21 @@ def darcy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return generate("darcy", tmp_path_factory.mktemp("data") / "darcy.h5", samples=224, resolution=12)
 
 
-@pytest.fixture
-def run_values(darcy_file: Path, tmp_path: Path) -> dict:
-    """A configuration that trains in a second or two."""
+@pytest.fixture(scope="session")
+def small_run(darcy_file: Path) -> dict:
+    """A configuration that trains in a second or two, without a folder to write to; not to be changed."""
     return {
         "name": "small",
-        "output": str(tmp_path / "run"),
         "data": {"file": str(darcy_file), "split": {"train": 192, "validation": 16, "test": 16}},
         "model": {"name": "mgno", "hidden_channels": 6, "n_layers": 2, "schedule": [[1, 1], [1, 0]]},
         "train": {"epochs": 4, "batch_size": 8, "learning_rate": 1e-2},
     }
+
+
+@pytest.fixture
+def run_values(small_run: dict, tmp_path: Path) -> dict:
+    """The same for one test, which may change it."""
+    return {**copy.deepcopy(small_run), "output": str(tmp_path / "run")}
 
 
 @pytest.fixture

@@ -89,8 +89,9 @@ def script(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
 
 @pytest.fixture(autouse=True)
 def _without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The profiler takes a quarter of a second per row; only the rows of the fixture ``rows`` have their memory."""
-    monkeypatch.setattr("katops.benchmark.rational.peak_extra_bytes", lambda call, device: call() is None)
+    """The profiler takes a quarter of a second per row; only the rows of two tests have their memory."""
+    for module in ("rational", "layers"):
+        monkeypatch.setattr(f"katops.benchmark.{module}.peak_extra_bytes", lambda call, device: call() is None)
 
 
 @pytest.fixture(scope="module")
@@ -419,7 +420,8 @@ def test_the_machine_is_described() -> None:
 # Layers
 
 
-def test_layers_are_measured_beside_one_another() -> None:
+def test_layers_are_measured_beside_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("katops.benchmark.layers.peak_extra_bytes", peak_extra_bytes)
     case = Case((2, 5, 16), groups=4)
     rows = list(measure_layers(["mlp", "group_rational_kan", "rational"], case, MACHINE, rounds=2))
     assert [(row.operation, row.layer) for row in rows] == [
@@ -558,6 +560,8 @@ def test_options_that_mean_nothing_are_refused_before_anything_is_measured(argum
 
 
 CHECK_TRITON = """
+import sys
+sys.argv[0] = "katops"  # as the command, which imports katops without the models
 import torch
 import flash_rational_triton as flash
 from katops.ops.rational_accuracy import Results, errors

@@ -34,7 +34,7 @@ SMALL_MODEL = {
     "out_channels": 3,
     "hidden_channels": 4,
     "n_layers": 2,
-    "schedule": [[1, 1], [1, 1], [1, 0]],
+    "schedule": [[1, 1], [1, 0]],
     "image_size": None,
     "patch_size": 2,
     "embed_dim": 8,
@@ -289,18 +289,20 @@ def test_construction_has_no_side_effect_but_drawing_initial_weights(kind, name,
     assert capfd.readouterr() == ("", "")
 
 
-def test_import_has_no_side_effect_and_needs_nothing_heavy(tmp_path, repository):
+def test_import_registers_with_timm_has_no_side_effect_and_needs_nothing_heavy(tmp_path, repository):
     program = """
 import random, sys
 import numpy, torch
 import timm
-state = lambda: (random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist(),
-                 torch.get_default_dtype(), torch.get_num_threads())
+state = lambda: (random.getstate(), str(numpy.random.get_state()), str(numpy.get_printoptions()),
+                 torch.get_rng_state().tolist(), torch.get_default_dtype(), torch.get_num_threads(),
+                 torch.nn.init.calculate_gain)
 before, loaded = state(), set(sys.modules)
 import katops.models, katops.layers, katops.ops
-assert state() == before, "a generator, the default dtype or the number of threads changed"
+assert state() == before, "a generator, a default or the number of threads changed"
+assert "mgno_tiny" in timm.list_models("mgno*")
 heavy = {"cupy", "lightning", "pytorch_lightning", "h5py", "omegaconf", "pydantic", "matplotlib", "typer", "neuralop",
-         "monai"}
+         "monai", "rich", "scipy"}
 assert not heavy & (set(sys.modules) - loaded), heavy & (set(sys.modules) - loaded)
 """
     result = subprocess.run(

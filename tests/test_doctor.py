@@ -232,6 +232,7 @@ def test_a_gpu_is_described_by_name_capability_memory_and_driver(monkeypatch: py
 def test_the_diagnosis_needs_nothing_of_the_training(tmp_path: Path) -> None:
     script = """
 import sys
+sys.argv[0] = "katops"  # the command
 for name in ("lightning", "omegaconf", "pydantic", "h5py", "matplotlib", "scipy", "rich", "typer"):
     sys.modules[name] = None
 from katops.doctor import diagnose

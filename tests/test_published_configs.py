@@ -49,6 +49,7 @@ def values_of(name: str) -> dict:
     return load_config(CONFIGS / f"{name}.yaml").model_dump()
 
 
+@pytest.mark.usefixtures("undrawn_figures")
 @pytest.mark.parametrize("name", list(FEWER))
 def test_config_trains_evaluates_and_predicts_on_a_few_samples(name: str, tmp_path: Path) -> None:
     values = values_of(name)

@@ -1,4 +1,4 @@
-"""10,000 damaged files: each is read, or refused in one sentence; this process neither crashes nor hangs.
+"""5,000 damaged files: each is read, or refused in one sentence; this process neither crashes nor hangs.
 
 What a checksum covers is either refused or what was written. Where checksums cover the structure alone, arrays keep
 their places, shapes and types, so that only elements that were hit differ. What nothing covers may be changed by

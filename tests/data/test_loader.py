@@ -138,9 +138,9 @@ def _quick_forkserver():
     multiprocessing.get_context("forkserver").set_forkserver_preload(["katops.data.loader"])
 
 
-# Under spawn every worker imports torch, which takes seconds: there 1 and 3 workers stand for all. All world sizes are
-# served by the same workers.
-STARTS = [("fork", (1, 2, 3, 8)), ("forkserver", (1, 2, 3, 8)), ("spawn", (1, 3))]
+# Under spawn every worker imports torch, which takes seconds: there one stands for all: what differs is
+# how it gets the data set. All world sizes are served by the same workers.
+STARTS = [("fork", (1, 2, 3, 8)), ("forkserver", (1, 3)), ("spawn", (1,))]
 PROCESSES = [(method, workers) for method, counts in STARTS for workers in counts]
 
 

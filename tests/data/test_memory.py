@@ -13,6 +13,7 @@ from katops.data.reading.buffers import BufferRing
 
 PREPARE = """
 import os, resource, sys
+sys.argv[0] = "katops"  # as the command, which imports katops without the models
 import h5py, numpy as np
 from katops.data import FieldDataset, Window, batch_loader, describe
 

@@ -44,8 +44,14 @@ def _texts(figure) -> str:
     return " | ".join(text.get_text() for text in shown if text.get_text())
 
 
-@pytest.mark.parametrize("space", [(40,), (12, 20), (8, 12, 10)])
-@pytest.mark.parametrize(("frames", "uneven"), [(0, False), (1, True), (4, False), (30, False), (30, True)])
+@pytest.mark.parametrize(
+    ("space", "frames", "uneven"),
+    [
+        *(((40,), *times) for times in [(0, False), (1, True), (4, False), (30, False), (30, True)]),
+        *(((12, 20), *times) for times in [(0, False), (4, False), (30, True)]),
+        *(((8, 12, 10), *times) for times in [(1, True), (30, False)]),
+    ],
+)
 def test_every_channel_is_drawn_with_its_unit_and_the_axes_with_theirs(fields_of, space, frames, uneven):
     text = _texts(picture(fields_of(space, frames, uneven=uneven)))
     for part in ("state 0 [m/s]", r"answer \$", "x [m]", "sample 0", "3 samples on"):
@@ -53,8 +59,10 @@ def test_every_channel_is_drawn_with_its_unit_and_the_axes_with_theirs(fields_of
     assert ("mask" in text) == bool(frames)
 
 
-@pytest.mark.parametrize("fill", [0.0, 3.0, np.nan, np.inf, -1e30])
-@pytest.mark.parametrize("space", [(40,), (12, 20)])
+@pytest.mark.parametrize(
+    ("space", "fill"),
+    [((40,), 0.0), ((40,), np.nan), ((12, 20), 3.0), ((12, 20), np.nan), ((12, 20), np.inf), ((12, 20), -1e30)],
+)
 def test_constant_and_bad_fields_are_drawn_too(fields_of, space, fill):
     text = _texts(picture(fields_of(space, fill=fill)))
     assert ("not finite" in text) == (not np.isfinite(fill))

@@ -347,6 +347,7 @@ def test_a_used_reader_can_be_copied_and_the_copy_opens_the_file_itself(tmp_path
 
 FORK = """
 import os, sys
+sys.argv[0] = "katops"  # as the command, which imports katops without the models
 import numpy as np
 from katops.data.formats import describe
 from katops.data.reading.reader import FieldReader, Request

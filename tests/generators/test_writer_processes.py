@@ -45,9 +45,9 @@ def test_two_processes_at_once_leave_one_whole_file(problem, tmp_path, start, co
                 assert "another process" in str(error), error
                 time.sleep(0.001)
     """
-    processes = [start(code, output) for _ in range(3)]
+    processes = [start(code, output) for _ in range(2)]
     errors = [process.communicate(timeout=120)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0], errors
+    assert [process.returncode for process in processes] == [0, 0], errors
     assert contents(output) == contents(reference)
     assert sorted(os.listdir(tmp_path)) == ["reference.h5", "shared.h5"]
 

@@ -6,6 +6,7 @@ import sys
 SCRIPT = """
 import sys
 
+sys.argv[0] = "katops"  # as the command, which imports katops without the models
 sys.modules.update(dict.fromkeys(["pandas", "sklearn", "scipy", "matplotlib", "h5py", "lightning"]))
 import numpy
 import katops.materials

@@ -156,6 +156,7 @@ def test_missing_package_is_named_with_the_extra_that_brings_it(name, monkeypatc
         build_model(name, **SMALL[name])
 
 
+@pytest.mark.usefixtures("undrawn_figures")
 @every_model
 def test_model_is_trained_evaluated_and_applied_by_the_same_commands(name, run_values, tmp_path):
     run_values["model"] = {"name": name, **SMALL[name]}

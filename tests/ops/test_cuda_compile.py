@@ -107,7 +107,9 @@ NEEDS = [None, (True, True), (True, False), (False, True)]
 def test_published_degrees_fit_their_registers_without_spills(
     nvrtc: Nvrtc, architecture: str, needs: tuple | None, segment: bool
 ) -> None:
-    for types in [*SAME, MIXED[0]]:
+    every = [*SAME, MIXED[0]]
+    # Everything on one architecture; on the others, half of the types in each kind of kernel.
+    for types in every if architecture == "sm_90" else every[segment::2]:
         assert_fits(nvrtc, architecture, types, Degrees(5, 4), widest(types), segment, needs)
 
 
@@ -120,7 +122,7 @@ def test_other_types_compile_without_spills(nvrtc: Nvrtc, types: Types, needs: t
 
 @pytest.mark.parametrize("degrees", [Degrees(3, 2), Degrees(7, 6), Degrees(0, 3), Degrees(2, 0)], ids=str)
 def test_other_degrees_compile_without_spills(nvrtc: Nvrtc, degrees: Degrees) -> None:
-    for types in SAME:
+    for types in SAME[:2]:
         for needs in (None, (True, True)):
             assert_fits(nvrtc, "sm_90", types, degrees, widest(types), False, needs)
 

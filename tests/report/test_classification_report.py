@@ -219,6 +219,7 @@ def test_the_same_inputs_give_the_same_bytes(few, tmp_path):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
 
+@pytest.mark.usefixtures("undrawn_figures")
 def test_everything_but_the_evaluation_may_be_missing(few, tmp_path):
     page = write_classification_report(tmp_path, evaluations={"test": few}, summary={}).read_text(encoding="utf-8")
     assert "<h1>Classification of test</h1>" in page
@@ -232,6 +233,7 @@ def test_a_report_on_nothing_is_refused(tmp_path):
         write_classification_report(tmp_path, evaluations={}, summary={})
 
 
+@pytest.mark.usefixtures("undrawn_figures")
 def test_shuffled_labels_raise_the_alarm_and_right_ones_do_not(tmp_path):
     labels, logits = mostly_right(10, 500)
     shuffled = labels[torch.randperm(500, generator=torch.Generator().manual_seed(1))]

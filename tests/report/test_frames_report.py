@@ -57,6 +57,7 @@ def legend(axes):
     return {line.get_label(): line for line in axes.lines}
 
 
+@pytest.mark.usefixtures("undrawn_figures")
 def test_frames_csv_has_a_row_per_predictor_group_frame_and_metric(flow, tmp_path):
     write_report(tmp_path, evaluations={"test": flow}, summary={})
     with open(tmp_path / "frames.csv", newline="", encoding="utf-8") as file:
@@ -246,6 +247,7 @@ def test_energy_means_and_spectra_are_drawn_as_measured(flow):
         np.testing.assert_array_equal(shown, flow.drift.power["prediction"][frame, 2, shells])
 
 
+@pytest.mark.usefixtures("undrawn_figures")
 @pytest.mark.parametrize("n_axes", [1, 2, 3])
 def test_the_animation_has_a_picture_per_frame_and_lies_in_the_page(n_axes, tmp_path):
     page = write_report(tmp_path, evaluations={"test": make_flow(n_axes, steps=5)}, summary={}).read_text(
@@ -264,7 +266,7 @@ def test_the_animation_has_a_picture_per_frame_and_lies_in_the_page(n_axes, tmp_
 
 
 def test_an_animation_stays_within_its_size_and_its_number_of_pictures(monkeypatch):
-    evaluation = make_flow(steps=60)
+    evaluation = make_flow(steps=60, samples=1)
     with Image.open(io.BytesIO(animation(evaluation, [0, 1, 2]))) as picture:
         assert picture.n_frames == 50
     monkeypatch.setattr(moving, "MAX_BYTES", 100_000)

@@ -118,6 +118,7 @@ def test_the_same_evaluation_gives_the_same_page(make_evaluation, tmp_path):
     assert first == second
 
 
+@pytest.mark.usefixtures("undrawn_figures")
 def test_everything_but_the_evaluation_may_be_missing(make_evaluation, tmp_path):
     path = write_report(tmp_path, evaluations={"test": make_evaluation(1, samples=2)}, summary={})
     page = path.read_text(encoding="utf-8")
@@ -127,6 +128,7 @@ def test_everything_but_the_evaluation_may_be_missing(make_evaluation, tmp_path)
     assert "weights of epoch" not in page
 
 
+@pytest.mark.usefixtures("undrawn_figures")
 def test_several_test_sets_with_hostile_names_have_files_of_their_own(make_evaluation, tmp_path):
     sets = {"../<i>fine</i>": make_evaluation(1, samples=2), "darcy & co": make_evaluation(1, samples=3)}
     log = tmp_path / "log.csv"
@@ -146,6 +148,7 @@ def test_a_report_on_nothing_is_refused(tmp_path):
         write_report(tmp_path, evaluations={}, summary={})
 
 
+@pytest.mark.usefixtures("undrawn_figures")
 def test_a_model_that_does_not_beat_a_baseline_is_warned_of(make_evaluation, tmp_path):
     # errors of 60 and 120 percent against a baseline of 50
     page = write_report(tmp_path, evaluations={"test": make_evaluation(1, samples=2, factor=60.0)}, summary={})
@@ -154,11 +157,13 @@ def test_a_model_that_does_not_beat_a_baseline_is_warned_of(make_evaluation, tmp
     assert "On test, the model (relative L2 90.0 %) is not better than the mean predictor (50.0 %)" in text
 
 
+@pytest.mark.usefixtures("undrawn_figures")
 def test_a_good_model_is_not_warned_of(make_evaluation, tmp_path):
     page = write_report(tmp_path, evaluations={"test": make_evaluation(1, samples=2)}, summary={})
     assert 'role="alert"' not in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("undrawn_figures")
 def test_warnings_of_the_run_are_shown(make_evaluation, tmp_path):
     summary = {"warnings": ["the loss was not finite in epoch 3"]}
     page = write_report(tmp_path, evaluations={"test": make_evaluation(1, samples=2)}, summary=summary)
@@ -203,6 +208,7 @@ def test_ratios_are_told_in_percent_with_three_digits(value, text):
     assert percent(value) == text
 
 
+@pytest.mark.usefixtures("undrawn_figures")
 def test_a_metric_without_a_meaning_is_said_to_have_none_and_why(make_evaluation, tmp_path):
     evaluation = make_evaluation(2, samples=2, constant=True, channels=(("u", "m/s"), ("p", "Pa")))
     table = metric_rows(evaluation)

@@ -26,13 +26,12 @@ def image_values(image_folder: Path, tmp_path: Path) -> dict:
     }
 
 
-@pytest.fixture
-def digits_values(tmp_path: Path) -> dict:
-    """A small residual network on the digits, with a test part."""
+@pytest.fixture(scope="session")
+def digits() -> dict:
+    """A small residual network on the digits, with a test part; without a folder to write to."""
     return {
         "task": "image_classification",
         "name": "digits",
-        "output": str(tmp_path / "digits"),
         "data": {
             "dataset": "digits",
             "validation_split": 0.2,

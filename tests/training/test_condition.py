@@ -15,6 +15,8 @@ from katops.config import RunConfig
 from katops.data import batch_loader, fit_normalizer, open_dataset
 from katops.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
 VISCOSITY = np.linspace(0.5, 2.0, 12)
 STATED = {"inputs": ["a"], "outputs": ["u"], "axes": ["sample", "x", "y"], "parameters": ["viscosity"]}
 

@@ -13,6 +13,8 @@ from katops import api
 from katops.bundle import load
 from katops.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:

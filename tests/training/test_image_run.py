@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from rich.console import Console
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -65,9 +66,15 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int, batch: int, trial: in
     monkeypatch.setattr(ImageTask, "training_step", stop)
 
 
-@pytest.fixture
-def digits_run(digits_values: dict) -> Path:
-    return api.train(digits_values).directory
+@pytest.fixture(scope="module")
+def digits_run(digits: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the digits, with its report as users see it."""
+    return api.train(in_folder(digits, tmp_path_factory.mktemp("digits") / "run")).directory
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(undrawn_figures: None) -> None:
+    """All other reports are made without drawing, since fixtures of the module come first."""
 
 
 def test_digits_are_learned_and_the_run_can_be_used_in_every_way(digits_run: Path, tmp_path: Path) -> None:
@@ -470,17 +477,16 @@ def test_the_command_predicts_a_folder_and_names_what_it_cannot_read(
         api.predict(run, image_folder / "val", output)
 
 
-def test_the_command_trains_and_evaluates_by_name(digits_values: dict, tmp_path: Path) -> None:
-    import yaml
-
-    digits_values["train"]["epochs"] = 2
-    (tmp_path / "digits.yaml").write_text(yaml.safe_dump(digits_values), encoding="utf-8")
-    done = CliRunner().invoke(app, ["train", str(tmp_path / "digits.yaml"), "repeats=2", "train.batch_size=128"])
+def test_the_command_trains_and_evaluates_by_name(digits: dict, tmp_path: Path) -> None:
+    run = str(tmp_path / "digits")
+    (tmp_path / "digits.yaml").write_text(yaml.safe_dump(in_folder(digits, run)), encoding="utf-8")
+    changes = ["repeats=2", "train.epochs=2", "train.batch_size=128"]
+    done = CliRunner().invoke(app, ["train", str(tmp_path / "digits.yaml"), *changes])
     assert done.exit_code == 0, done.output
     assert "trial 2 of 2" in done.output
     assert "epoch 2/2: training loss" in done.output
     assert "validation accuracy" in done.output
-    done = CliRunner().invoke(app, ["evaluate", digits_values["output"], "digits", "-o", str(tmp_path / "report")])
+    done = CliRunner().invoke(app, ["evaluate", run, "digits", "-o", str(tmp_path / "report")])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "report" / "report.html").exists()
 

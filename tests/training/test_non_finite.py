@@ -12,6 +12,8 @@ from katops.bundle import load
 from katops.errors import UserError
 from katops.training.task import OperatorTask
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
 BROKEN = 27
 """A step in the second epoch of 24."""
 

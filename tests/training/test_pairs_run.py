@@ -1,7 +1,5 @@
 """Runs on pairs of frames: a mixture of data sets, fine-tuning, forecasts at chosen times."""
 
-import subprocess
-import sys
 import warnings
 from functools import partial
 from pathlib import Path
@@ -35,6 +33,7 @@ from katops.training.data import open_run_data
 from katops.training.initial import Initial, _take_statistics
 from katops.training.resume import check_same_run
 from katops.training.stated import Stated, stated_by
+from katops.training.task import OperatorTask
 
 FLUID = ["density", "velocity", "pressure"]
 SMALL = {"name": "scot", "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4, "patch_size": 2}
@@ -128,8 +127,9 @@ def fine_tuning(files, folder):
 
 
 @pytest.fixture(scope="module")
-def mixed(pretraining):
-    return katops.train(pretraining)
+def mixed(pretraining, undrawn):
+    with undrawn():
+        return katops.train(pretraining)
 
 
 @pytest.fixture(scope="module")
@@ -170,25 +170,26 @@ def test_a_mixture_is_trained_evaluated_and_reported_and_each_file_is_read_in_it
         np.testing.assert_allclose(file["time"], [0.3, 0.7])
 
 
-def test_a_resumed_mixture_ends_with_the_weights_of_an_uninterrupted_one(mixed, pretraining, tmp_path):
+class Interruption(Exception):
+    """Ends a training in the middle."""
+
+
+def test_a_resumed_mixture_ends_with_the_weights_of_an_uninterrupted_one(mixed, pretraining, tmp_path, monkeypatch):
     whole = mixed.bundle
     parts = {**pretraining, "output": str(tmp_path / "parts"), "report": {"examples": 1}}
-    first = tmp_path / "interrupted.py"
-    first.write_text(
-        "import sys, yaml, katops\n"
-        "from katops.training.task import OperatorTask\n"
-        "step, count = OperatorTask.training_step, 0\n"
-        "def interrupted(self, *arguments):\n"
-        "    global count\n"
-        "    count += 1\n"
-        "    if count > 22: raise KeyboardInterrupt\n"
-        "    return step(self, *arguments)\n"
-        "OperatorTask.training_step = interrupted\n"
-        "katops.train(yaml.safe_load(open(sys.argv[1])))\n"
-    )
-    config = tmp_path / "parts.yaml"
-    config.write_text(yaml.safe_dump(parts))
-    subprocess.run([sys.executable, first, config], check=False, capture_output=True)
+    step, steps = OperatorTask.training_step, []
+
+    def interrupted(self, *arguments):
+        steps.append(self.current_epoch)
+        if len(steps) > 22:
+            raise Interruption
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OperatorTask, "training_step", interrupted)
+        with pytest.raises(Interruption):
+            trained(parts)
+    assert steps[-1] == 1
     assert not (tmp_path / "parts" / "model.safetensors").exists()
     resumed = trained(parts, resume=True).bundle
     for name, value in whole.model.state_dict().items():

@@ -27,6 +27,8 @@ from katops.report.tables import useful_frames, warnings_about
 from katops.training.losses import MetricLoss
 from katops.training.task import OperatorTask
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
 PERIODIC = Axis("x", "periodic_nodes", boundary=("periodic", "periodic"))
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import katops
 from katops import api
 from katops.data import describe
 from katops.errors import UserError
+from katops.training.task import OperatorTask
 
 
 def weights(directory: Path) -> dict[str, torch.Tensor]:
@@ -36,9 +38,22 @@ def in_folder(values: dict, folder: Path) -> dict:
     return {**values, "output": str(folder)}
 
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
+
+@pytest.fixture(scope="module")
+def finished_run(small_run: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The copy of a finished run."""
+    run = api.train(in_folder(small_run, tmp_path_factory.mktemp("finished") / "full")).directory
+    return shutil.copytree(run, run.with_name("copy"))
+
+
 @pytest.fixture
-def full_run(run_values: dict, tmp_path: Path) -> Path:
-    return api.train(in_folder(run_values, tmp_path / "full")).directory
+def full_run(finished_run: Path) -> Path:
+    """A finished run that the test may change; always in the folder that its checkpoints name."""
+    run = finished_run.with_name("full")
+    shutil.rmtree(run)
+    return shutil.copytree(finished_run, run)
 
 
 def test_a_run_leaves_the_promised_files(full_run: Path) -> None:
@@ -70,15 +85,37 @@ def test_another_seed_gives_other_weights(full_run: Path, run_values: dict, tmp_
     assert any(not torch.equal(ours[name], theirs[name]) for name in ours if name.startswith("model."))
 
 
-@pytest.mark.parametrize("ema_decay", [None, 0.9])
 def test_two_epochs_and_a_kill_and_two_resumed_equal_four_bit_for_bit(
-    run_values: dict, tmp_path: Path, ema_decay: float | None
+    full_run: Path, run_values: dict, tmp_path: Path
 ) -> None:
-    run_values["train"]["ema_decay"] = ema_decay
-    full = api.train(in_folder(run_values, tmp_path / "full")).directory
     interrupted = in_folder(run_values, tmp_path / "interrupted")
     kill_after_epoch(2, interrupted, tmp_path)
     assert not (tmp_path / "interrupted" / "model.safetensors").exists()
+    resumed = api.train(interrupted, resume=True).directory
+    assert_same_weights(full_run, resumed)
+    assert log_without_times(full_run) == log_without_times(resumed)
+
+
+class Interruption(Exception):
+    """Ends a training in the middle."""
+
+
+def test_averaged_weights_of_an_interrupted_and_resumed_run_are_those_of_an_uninterrupted_one_bit_for_bit(
+    run_values: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_values["train"]["ema_decay"] = 0.9
+    full = api.train(in_folder(run_values, tmp_path / "full")).directory
+    interrupted, step = in_folder(run_values, tmp_path / "interrupted"), OperatorTask.training_step
+
+    def stop(self: OperatorTask, batch: object, batch_index: int) -> torch.Tensor:
+        if self.current_epoch == 2 and batch_index == 2:
+            raise Interruption
+        return step(self, batch, batch_index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OperatorTask, "training_step", stop)
+        with pytest.raises(Interruption):
+            api.train(interrupted)
     resumed = api.train(interrupted, resume=True).directory
     assert_same_weights(full, resumed)
     assert log_without_times(full) == log_without_times(resumed)
@@ -143,7 +180,7 @@ api.train({values!r})
 
 
 def test_ctrl_c_ends_training_with_a_word_and_the_run_continues(run_values: dict, tmp_path: Path) -> None:
-    values = {**in_folder(run_values, tmp_path / "run"), "train": {**run_values["train"], "epochs": 40}}
+    values = {**in_folder(run_values, tmp_path / "run"), "train": {**run_values["train"], "epochs": 20}}
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(values), encoding="utf-8")
     # A shell lets its background jobs, and what they start, ignore Ctrl-C.
@@ -161,7 +198,7 @@ def test_ctrl_c_ends_training_with_a_word_and_the_run_continues(run_values: dict
     assert "interrupted; what was finished is kept" in error
     assert "Traceback" not in error
     api.train(values, resume=True)
-    assert len(log_without_times(tmp_path / "run")) == 40
+    assert len(log_without_times(tmp_path / "run")) == 20
 
 
 def test_an_existing_run_is_neither_lost_nor_silently_replaced(full_run: Path, run_values: dict) -> None:

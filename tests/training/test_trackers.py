@@ -19,6 +19,8 @@ from katops.training.callbacks import EpochLog
 from katops.training.directory import remove_run
 from katops.training.trackers import Trackers, check_trackers
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
 VALUES = {"name": "small", "train": {"epochs": 2, "rates": None}}
 
 

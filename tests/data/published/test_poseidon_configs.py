@@ -23,9 +23,13 @@ def values_of(name: str, tmp_path: Path) -> dict:
     return values
 
 
-def test_the_published_pretraining_mixes_six_data_sets_with_one_normalisation(write_set, tmp_path, monkeypatch):
-    # Six reports take their time, and are tested elsewhere.
+@pytest.fixture(autouse=True)
+def _without_reports(monkeypatch):
+    """A report for each data set takes its time, and reports are tested elsewhere."""
     monkeypatch.setattr("katops.runs.fields.write_report", lambda *arguments, **options: None)
+
+
+def test_the_published_pretraining_mixes_six_data_sets_with_one_normalisation(write_set, tmp_path):
     values = values_of("poseidon_pretrain", tmp_path)
     for entry in values["data"]["mix"]:
         path, _ = write_set(entry["preset"], space=SPACE)

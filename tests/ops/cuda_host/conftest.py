@@ -46,7 +46,7 @@ class HostDriver:
             command = [
                 "g++",
                 "-std=c++17",
-                "-O1",
+                "-Og",
                 "-march=native",
                 "-ffp-contract=off",
                 "-U_FORTIFY_SOURCE",
