@@ -83,7 +83,8 @@ def train_and_watch(config: Path, waited: Path) -> None:
         while True:
             began = time.perf_counter()
             batch = next(batches, None)
-            seconds += time.perf_counter() - began
+            if loader.sampler.shuffle:  # that of the training
+                seconds += time.perf_counter() - began
             if batch is None:
                 return
             yield batch

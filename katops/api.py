@@ -18,6 +18,7 @@ from katops.runs import fields, images
 from katops.runs.forecasts import Request
 from katops.runs.result import RunResult as RunResult
 from katops.training.directory import check_directory, is_run
+from katops.training.signals import ending_at_once
 from katops.training.watching import Watch
 
 AnyRunConfig = RunConfig | ImageRunConfig | TableRunConfig
@@ -53,12 +54,12 @@ def train(
         Preempted: SIGTERM or SIGUSR1 asked for an end; everything is saved, ``resume`` continues.
     """
     run = as_config(config)
-    with joined() as processes:
+    with ending_at_once(), joined() as processes:
         if console is None or not processes.is_first:
             console = Console(quiet=True)
         if processes.size > 1 and isinstance(run, TableRunConfig):
             raise UserError("task: tables runs in one process; start it without torchrun or srun")
-        load_plugins(run.plugins, allowed=allow_plugins)
+        processes.together(lambda: load_plugins(run.plugins, allowed=allow_plugins))
         processes.first(lambda: check_directory(run.directory, resume=resume, overwrite=overwrite))
         progress = progress and processes.is_first
         options = {"resume": resume, "overwrite": overwrite, "console": console, "progress": progress, "watch": watch}

@@ -572,6 +572,9 @@ def main() -> None:
     # an idle machine; a short spin costs neither. A policy that the user has set stays.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    if {"RANK", "SLURM_STEP_ID"} & os.environ.keys():
+        # What torch's C++ code says of processes that are gone is said again, in a sentence.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     warnings.showwarning = _show_warning
     try:
         app(args=[argument for argument in arguments if argument != DEBUG])

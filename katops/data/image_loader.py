@@ -113,7 +113,7 @@ def image_loader(
             even="drop" if training else "repeat",
         ),
         num_workers=workers,
-        timeout=timeout if workers else 0,
+        timeout=timeout,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
         drop_last=training,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
@@ -48,32 +51,31 @@ class _ErrorsAsValues(Dataset):
 
 
 class BatchLoader(DataLoader):
-    """A DataLoader that raises a :class:`UserError` which comes from a worker process as a value."""
+    """Batches, and the position among them: what a training needs that is continued in the middle of an epoch.
 
-    def __iter__(self) -> Iterator[Any]:
-        # A generator: the order is taken when the first batch is asked for, and Lightning sets the epoch after iter().
-        yield from _raising(super().__iter__())
+    A :class:`UserError` that comes from a worker process as a value is raised. An iteration takes the epoch from the
+    sampler when its first batch is asked for. Iterations may be nested.
 
-
-class FieldLoader(BatchLoader):
-    """Batches of a :class:`~katops.data.dataset.FieldDataset`, and the position among them; see :func:`batch_loader`.
-
-    An iteration takes the epoch from the sampler when its first batch is asked for. Iterations may be nested.
+    Args:
+        dataset: what to read.
+        timeout: seconds that a batch may take; 0 waits for ever.
+        options: see :class:`torch.utils.data.DataLoader`.
     """
 
     def __init__(self, dataset: Dataset, *, timeout: float = 0.0, **options: Any) -> None:
-        super().__init__(dataset, timeout=timeout if options.get("num_workers") else 0, **options)
+        workers = options.get("num_workers", 0)
+        processes = {"timeout": timeout, "worker_init_fn": only_parents_end} if workers else {}
+        super().__init__(dataset, **options, **processes)
         self._patience = timeout or None
-        self._ring = BufferRing()
         self._epoch = self._handed_out = 0
         self._continues = False
-        self._passes_of_workers = 0
 
-    def __iter__(self) -> Iterator[FieldSample]:
+    def __iter__(self) -> Iterator[Any]:
         epoch = getattr(self.sampler, "epoch", 0)
         position = self._handed_out if self._continues and epoch == self._epoch else 0
         self._epoch, self._handed_out, self._continues = epoch, position, False
-        batches = self._from_workers(position) if self.num_workers else self._from_thread(position)
+        # A generator: the order is taken when the first batch is asked for, and Lightning sets the epoch after iter().
+        batches = self._batches(position)
         with closing(batches):
             for batch in batches:
                 position += 1
@@ -81,6 +83,12 @@ class FieldLoader(BatchLoader):
                 yield batch
                 # Its memory is used again as soon as nobody holds it.
                 del batch
+
+    def _batches(self, first: int) -> Iterator[Any]:
+        """The batches from a place on."""
+        if first:
+            self.sampler.skip(first * self.batch_size)
+        yield from _raising(super().__iter__())
 
     def state_dict(self) -> dict[str, Any]:
         """The position: the epoch, the batches of it that were handed out, and what makes the order.
@@ -123,8 +131,42 @@ class FieldLoader(BatchLoader):
             "world_size": getattr(sampler, "num_replicas", 1),
         }
 
+
+def only_parents_end(_: int) -> None:
+    """In a reading process: have SIGTERM end it only where it comes from the training, and SIGUSR1 never.
+
+    SLURM and torchrun send them to all processes of a job. The training saves then, and for that its readers must go
+    on; it ends them itself. A thread takes the signals, which says who has sent them.
+    """
+    signals = {signal.SIGTERM, signal.SIGUSR1}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    parent = os.getppid()
+
+    def wait() -> None:
+        while True:
+            given = signal.sigwaitinfo(signals)
+            if given.si_signo == signal.SIGTERM and given.si_pid == parent:
+                os._exit(0)
+
+    threading.Thread(target=wait, name="katops-signals", daemon=True).start()
+
+
+class FieldLoader(BatchLoader):
+    """Batches of a :class:`~katops.data.dataset.FieldDataset`; see :func:`batch_loader`."""
+
+    def __init__(self, dataset: Dataset, **options: Any) -> None:
+        super().__init__(dataset, **options)
+        self._ring = BufferRing()
+        self._passes_of_workers = 0
+
+    def _batches(self, first: int) -> Iterator[FieldSample]:
+        return self._from_workers(first) if self.num_workers else self._from_thread(first)
+
     def _from_thread(self, first: int) -> Iterator[FieldSample]:
         dataset, ring = self.dataset, self._ring
+        if self._patience:
+            # What is held in memory is read before any batch has a time limit.
+            dataset.reader.load()
 
         def read(indices: list[int]) -> FieldSample:
             batch = dataset.read(indices, ring.take)

@@ -18,6 +18,8 @@ from katops.distributed.processes import Processes
 
 INTERVAL = 2.0
 LOST_AFTER = 30.0
+LATE = 4
+"""So many intervals without a turn mean that this process was suspended."""
 GRACE = 5.0
 """Seconds in which the main thread may find out by itself; it says more."""
 LOSS = 1
@@ -42,20 +44,33 @@ class Heartbeat:
         self._interval = interval
         self._lost_after = lost_after
         self._stopped = threading.Event()
+        self._answered = time.monotonic()
 
     @contextmanager
     def beating(self) -> Iterator[None]:
         """Count while the block runs."""
-        thread = threading.Thread(target=self._run, name="katops-heartbeat", daemon=True)
-        thread.start()
+        runs = {"katops-heartbeat": self._run, "katops-heartbeat-watch": self._watch}
+        threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in runs.items()]
+        for thread in threads:
+            thread.start()
         ending = "failed"
         try:
             yield
             ending = "left"
         finally:
             self._stopped.set()
-            thread.join(self._interval)
-            self._say(ending, self._processes.rank)
+            for thread in threads:
+                thread.join(self._interval)
+            # Where the store does not answer, saying good-bye would wait for it.
+            if not threads[0].is_alive():
+                self._say(ending, self._processes.rank)
+
+    def knows(self) -> bool:
+        """Whether a process is known to be gone."""
+        try:
+            return bool(self._read("lost") or self._read("failed"))
+        except RuntimeError:
+            return True
 
     def tells(self) -> bool:
         """Whether this is the first process that tells of the loss; ``True`` where nobody can be asked."""
@@ -70,7 +85,9 @@ class Heartbeat:
             who = self._read("lost") or self._read("failed")
         except RuntimeError:
             who = None
-        name = "another process" if who is None else f"process {who}"
+        return self._loss("another process" if who is None else f"process {who}")
+
+    def _loss(self, name: str) -> str:
         return (
             f"{name} of the {self._processes.size} of this job is gone (its own message, if any, says why), so this "
             f"one ends too; what was saved is kept, and --resume continues from it"
@@ -81,12 +98,15 @@ class Heartbeat:
         seen, since, count = None, time.monotonic(), 0
         while not self._stopped.wait(self._interval):
             count += 1
+            if time.monotonic() - self._answered > LATE * self._interval:
+                since = time.monotonic()  # this process has been asleep, so that nothing is known of the others
             try:
                 self._store.set(f"beat/{self._processes.rank}", str(count))
                 beat, left = self._read(f"beat/{watched}"), self._read(f"left/{watched}")
                 gone = self._read("lost") or self._read("failed")
             except RuntimeError:  # the store has gone with the process that held it
                 gone = beat = left = "0"
+            self._answered = time.monotonic()
             if beat != seen or left:
                 seen, since = beat, time.monotonic()
             elif time.monotonic() - since > self._lost_after:
@@ -94,13 +114,25 @@ class Heartbeat:
                 gone = str(watched)
             if gone:
                 if not self._stopped.wait(GRACE):
-                    self._end()
+                    self._end(self.sentence(), self.tells())
                 return
 
-    def _end(self) -> None:
+    def _watch(self) -> None:
+        """End this process where the store itself has not answered for too long: its machine is cut off, or hangs."""
+        awake = time.monotonic()
+        while not self._stopped.wait(self._interval):
+            now = time.monotonic()
+            if now - awake > LATE * self._interval:
+                self._answered = now  # all have been asleep
+            awake = now
+            if now - self._answered > self._lost_after:
+                self._end(self._loss("the process or machine that the others meet at"), True)
+                return
+
+    def _end(self, sentence: str, tells: bool) -> None:
         """End this process from the thread; the main one may wait for ever in a collective operation."""
-        if self.tells():
-            print(f"error: {self.sentence()}", file=sys.stderr, flush=True)  # noqa: T201 - the process ends here
+        if tells:
+            print(f"error: {sentence}", file=sys.stderr, flush=True)  # noqa: T201 - the process ends here
         os._exit(LOSS)
 
     def _say(self, key: str, rank: int) -> None:

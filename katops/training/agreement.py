@@ -92,13 +92,17 @@ class StepAgreement(lightning.Callback):
             Restart: the same, where the training is to go back.
         """
         value, samples = float(loss.detach()) * trainer.accumulate_grad_batches, pl_module.size_of(self._batch)
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if scaler is not None:  # 16-bit floats: it is multiplied already
+            value /= scaler.get_scale()
         finite = math.isfinite(value)
         due = self._minutes is not None and time.monotonic() - self._saved > 60 * self._minutes
         mine = [not finite, due, self._signals.ending is not None, value * samples if finite else 0.0, samples]
         broken, due, ending, total, count = current().total(torch.tensor(mine, dtype=torch.float64)).tolist()
         self._save, self._end = bool(due), bool(ending)
         if broken and not self._discard:
-            where = first_not_finite(pl_module, self._batch, self._place[1])
+            with trainer.precision_plugin.train_step_context():
+                where = first_not_finite(pl_module, self._batch, self._place[1])
             ranks = [rank for rank, is_finite in enumerate(current().gather(finite)) if not is_finite]
             self._broken(trainer, pl_module, f"training loss became {value}", where, ranks)
         elif not self._discard:
@@ -109,15 +113,12 @@ class StepAgreement(lightning.Callback):
     ) -> None:
         """Leave the step out where it was decided to, or where its gradient is not finite.
 
-        With 16-bit floats the scaler of the loss does that, as part of its search for a scale.
+        With 16-bit floats the scaler of the loss does the latter, as part of its search for a scale.
 
         Raises:
             UserError, Restart: see :meth:`on_before_backward`.
         """
-        if trainer.precision == "16-mixed":
-            self._discard = False
-            return
-        if not self._discard:
+        if not self._discard and trainer.precision != "16-mixed":
             gradients = [value.grad for value in pl_module.parameters() if value.grad is not None]
             if not math.isfinite(float(local(nn.utils.get_total_norm(gradients)))):
                 self._broken(

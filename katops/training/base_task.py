@@ -42,8 +42,9 @@ class Task(lightning.LightningModule):
             shard(self.network, self.device_mesh["data_parallel"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember the training data."""
+        """Remember the training data, and how many have shared them."""
         checkpoint["data_fingerprint"] = self.fingerprint
+        checkpoint["processes"] = current().size
 
 
 class ValidationValues:

@@ -157,7 +157,8 @@ def _generators() -> dict[str, Any]:
     version, internal, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        # Of the GPU of this process; the others are not used.
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
         "numpy": [kind, keys.tolist(), position, has_gauss, cached],
         "python": [version, list(internal), gauss],
     }
@@ -166,7 +167,7 @@ def _generators() -> dict[str, Any]:
 def _restore(saved: dict[str, Any]) -> None:
     torch.set_rng_state(saved["torch"].cpu())
     if saved["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
+        torch.cuda.set_rng_state(saved["cuda"][0].cpu())
     kind, keys, position, has_gauss, cached = saved["numpy"]
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))  # noqa: NPY002
     version, internal, gauss = saved["python"]

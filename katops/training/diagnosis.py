@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from katops.distributed import current
 from katops.training.base_task import Task
 
 
@@ -21,15 +22,22 @@ def first_not_finite(task: Task, batch: Any, batch_index: int) -> str:
     def watch(name: str, module: nn.Module) -> Any:
         def look(_: nn.Module, __: Any, output: Any) -> None:
             if not found and not all(bool(tensor.isfinite().all()) for tensor in _tensors(output)):
-                found.append(f"{name} ({type(module).__name__}){_weights(module)}")
+                found.append(name)
 
         return module.register_forward_hook(look)
 
     with ExitStack() as hooks:
         for name, module in task.network.named_modules():
-            hooks.callback(watch(name or "the model", module).remove)
+            hooks.callback(watch(name, module).remove)
         task.training_step(batch, batch_index)
-    return f"first in the output of {found[0]}" if found else "in the loss, from a finite prediction"
+    # Weights that are spread over the processes are looked at by all of them, whosever output it is.
+    names = sorted({name for each in current().gather(found) for name in each})
+    told = {name: _told(name, task.network.get_submodule(name)) for name in names}
+    return f"first in the output of {told[found[0]]}" if found else "in the loss, from a finite prediction"
+
+
+def _told(name: str, module: nn.Module) -> str:
+    return f"{name or 'the model'} ({type(module).__name__}){_weights(module)}"
 
 
 def first_gradient_not_finite(task: Task) -> str:

@@ -67,13 +67,18 @@ class Course:
             otherwise: how a message says that its training began with others.
 
         Raises:
-            UserError: its training began with other data.
+            UserError: its training began with other data, or with another number of processes.
         """
         saved = torch.load(self.last, map_location="cpu", weights_only=True)
         if saved["data_fingerprint"] != fingerprint:
             raise UserError(
                 f"cannot resume {self.directory}: {otherwise} that its training began with; put back what was there, "
                 f"or train into another folder with --output"
+            )
+        if saved["processes"] != current().size:
+            raise UserError(
+                f"cannot resume {self.directory}: it was begun with {saved['processes']} processes, and with "
+                f"{current().size}, as there are now, it would be another training; start as many"
             )
         return saved
 

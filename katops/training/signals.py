@@ -9,6 +9,8 @@ from typing import Any
 
 import lightning
 
+from katops.errors import Preempted
+
 PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)
 """What SLURM, Kubernetes, torchrun and ``kill`` send when a job has to end soon."""
 
@@ -70,6 +72,24 @@ class Signals(lightning.Callback):
                 raise
 
         return notice
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Have SIGTERM and SIGUSR1 raise :class:`katops.errors.Preempted`: what a run does before and after its training is
+    done again, or goes on, with ``--resume``."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        raise Preempted(f"stopped by {name}; what was finished is kept, --resume continues")
+
+    with ExitStack() as handlers:
+        for number in PREEMPTION:
+            handlers.enter_context(_handled_by(number, end))
+        yield
 
 
 @contextmanager

@@ -10,7 +10,11 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
@@ -41,32 +45,36 @@ def build_trainer(
         live: show a progress bar.
     """
     keep = functools.partial(ModelCheckpoint, directory / CHECKPOINTS, enable_version_counter=False, save_top_k=1)
-    callbacks = [*callbacks, RandomState()]
+    # Numbers are drawn, and weights averaged, before anybody saves a step.
+    average = [] if train.ema_decay is None else [EMAWeightAveraging(decay=train.ema_decay)]
+    callbacks = [RandomState(), *average, *callbacks]
     if monitor is not None:
         callbacks.append(keep(filename=BEST, monitor=monitor.name, mode=monitor.mode))
     callbacks.append(keep(filename=LAST, save_on_train_epoch_end=True))
-    if train.ema_decay is not None:
-        callbacks.append(EMAWeightAveraging(decay=train.ema_decay))
     if train.early_stopping is not None and monitor is not None:
         callbacks.append(EarlyStopping(monitor.name, patience=train.early_stopping, mode=monitor.mode))
     if live:
         callbacks.append(RichProgressBar())
     processes = current()
+    environment: ClusterEnvironment = LightningEnvironment()
     several: dict[str, Any] = {}
+    devices = processes.local_size
     if processes.size > 1:
-        several = {"strategy": _strategy(train), "num_nodes": processes.nodes}
+        # The environment that was joined has torchrun's variables, whoever started it.
+        environment = OneGpuEach() if has_one_gpu_each(train) else TorchElasticEnvironment()
+        devices = 1 if has_one_gpu_each(train) else devices
+        several = {"strategy": _strategy(train), "num_nodes": processes.size // devices}
     return lightning.Trainer(
         max_epochs=train.epochs,
         max_steps=train.max_steps or -1,
         accelerator=train.device,
-        devices=processes.local_size,
+        devices=devices,
         precision=train.precision,
         gradient_clip_val=train.gradient_clip,
         accumulate_grad_batches=train.accumulate,
         callbacks=callbacks,
-        # The environment that was joined has torchrun's variables, whoever started it; and a single process is one
-        # even where a batch script has the variables of SLURM.
-        plugins=[AtomicCheckpointIO(), TorchElasticEnvironment() if several else LightningEnvironment()],
+        # Lightning would take a batch script with the variables of SLURM for one of several processes.
+        plugins=[AtomicCheckpointIO(), environment],
         logger=False,
         default_root_dir=directory,
         enable_progress_bar=live,
@@ -76,6 +84,24 @@ def build_trainer(
         use_distributed_sampler=False,  # each loader reads its own share
         **several,
     )
+
+
+class OneGpuEach(TorchElasticEnvironment):
+    """Of processes that see one GPU each (``--gpus-per-task 1``), and so are machines of their own to Lightning."""
+
+    def local_rank(self) -> int:
+        """The number of the GPU."""
+        return 0
+
+    def node_rank(self) -> int:
+        """The number of the process."""
+        return self.global_rank()
+
+
+def has_one_gpu_each(train: Optimisation) -> bool:
+    """Whether the launcher shows each process on a machine one GPU only."""
+    on_gpu = torch.cuda.is_available() and train.device != "cpu"
+    return on_gpu and current().local_size > 1 and torch.cuda.device_count() == 1
 
 
 def is_sharded(train: Optimisation) -> bool:
@@ -102,7 +128,8 @@ def check_device(train: Optimisation) -> None:
         raise UserError("train.device is 'cuda', but torch sees no CUDA device here; use 'auto' or 'cpu'")
     if train.precision == "16-mixed" and (train.device == "cpu" or not gpu):
         raise UserError("train.precision is '16-mixed', which needs a GPU; on the CPU use 'bf16-mixed' or '32-true'")
-    if gpu and train.device != "cpu" and processes.local_size > torch.cuda.device_count():
+    crowded = processes.local_size > torch.cuda.device_count() and not has_one_gpu_each(train)
+    if gpu and train.device != "cpu" and crowded:
         raise UserError(
             f"{processes.local_size} processes were started on this machine, which has {torch.cuda.device_count()} "
             f"GPUs; start as many (--nproc-per-node, --ntasks-per-node), or set train.device to 'cpu'"

@@ -2,14 +2,17 @@
 
 import threading
 import time
+from datetime import timedelta
 
 import pytest
 from torch import distributed as dist
 
 from katops.distributed import heartbeat as module
+from katops.distributed import launch
 from katops.distributed.heartbeat import Heartbeat
-from katops.distributed.launch import is_loss
+from katops.distributed.launch import _wait_for_all, is_loss
 from katops.distributed.processes import Processes
+from katops.errors import ToldElsewhere, UserError
 
 
 class Failure(Exception):
@@ -74,6 +77,31 @@ def test_a_process_that_has_failed_ends_the_others_at_once(store, endings) -> No
         wait_for(lambda: endings)
 
 
+def test_a_store_that_does_not_answer_ends_the_processes_that_wait_for_it(store, endings, capfd) -> None:
+    beat = of_rank(store, 0)
+    hangs = threading.Event()
+
+    class Silent:
+        def set(self, key: str, value: str) -> None:
+            hangs.wait(60)
+            raise RuntimeError
+
+    beat._store = Silent()
+    with beat.beating():
+        wait_for(lambda: endings)
+        hangs.set()
+    assert "the others meet at of the 2 of this job is gone" in capfd.readouterr().err
+
+
+def test_who_does_not_come_is_named_by_the_first_who_has(store, monkeypatch) -> None:
+    monkeypatch.setattr(launch, "ARRIVAL", timedelta(milliseconds=300))
+    with pytest.raises(UserError, match=r"of the 3 processes of this job, \[1, 2\] have not come") as error:
+        _wait_for_all(store, 0, 3)
+    assert not isinstance(error.value, ToldElsewhere)
+    with pytest.raises(ToldElsewhere):
+        _wait_for_all(store, 1, 3)
+
+
 def test_only_the_first_process_tells_of_a_loss(store) -> None:
     beats = [of_rank(store, rank) for rank in (0, 1)]
     assert [beat.tells() for beat in beats] == [True, False]
@@ -94,5 +122,5 @@ def test_what_says_that_a_process_is_gone_is_told_from_other_errors(error: Runti
 def test_threads_of_a_heartbeat_end_with_it(store) -> None:
     before = threading.active_count()
     with of_rank(store, 0, lost_after=60.0).beating():
-        assert threading.active_count() == before + 1
+        assert threading.active_count() == before + 2
     assert threading.active_count() == before

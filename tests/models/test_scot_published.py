@@ -49,7 +49,9 @@ def output_and_gradient(model, tensors, dtype):
 def test_published_weights_give_the_reference_output_and_input_gradient(golden, case):
     tensors, state, config = golden(case)
     output, gradient = output_and_gradient(from_published(state, config).eval(), tensors, torch.float32)
-    torch.testing.assert_close(output, tensors["output"], rtol=1e-4, atol=2e-5)
+    # Rounding goes with the largest values, of which small ones are differences; its amount depends on the CPU.
+    largest = tensors["output"].abs().max().item()
+    torch.testing.assert_close(output, tensors["output"], rtol=1e-4, atol=1e-5 * largest)
     assert (gradient - tensors["grad_input"]).norm() < 1e-4 * tensors["grad_input"].norm()
 
 
