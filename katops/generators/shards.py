@@ -17,6 +17,10 @@ from katops.files import atomic_path, write_text
 OWN_FILES = ("shard-*.npz", "assembled.h5", "exported", ".*.partial", "manifest.json")
 
 
+class BeingGenerated(UserError):
+    """Another process is generating the same file; whoever waits for it has nothing left to do."""
+
+
 class ShardFolder:
     """The finished shards of ``<output>``, in ``<output>.partial/``.
 
@@ -38,7 +42,8 @@ class ShardFolder:
         """Hold the folder alone; it is made if it is missing. The lock ends with the process, however that ends.
 
         Raises:
-            UserError: another process holds it, or the folder cannot be made.
+            BeingGenerated: another process holds it.
+            UserError: the folder cannot be made.
         """
         try:
             descriptor = self._acquire()
@@ -62,7 +67,7 @@ class ShardFolder:
             except BlockingIOError:
                 holder = os.pread(descriptor, 32, 0).decode() or "unknown"
                 os.close(descriptor)
-                raise UserError(
+                raise BeingGenerated(
                     f"another process (pid {holder}) is generating {str(self.output)!r}; "
                     "wait for it, or choose another output"
                 ) from None

@@ -1,16 +1,15 @@
 """``katops sweep``: many trainings of one configuration with other values, and which of them are best."""
 
-import os
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rich.console import Console
-from torch import distributed
 
 from katops.api import AnyRunConfig, as_config
 from katops.errors import UserError
 from katops.extras import part_of_extra
 from katops.plugins import load_plugins
+from katops.sweeps.launchers import is_one_of_several
 from katops.sweeps.plan import Plan, Pruner
 from katops.sweeps.space import read_space
 
@@ -75,8 +74,7 @@ def sweep(
 
 def _check_alone() -> None:
     """Refuse processes of torchrun or srun, which would train one model together."""
-    several = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_STEP_ID" in os.environ
-    if several or distributed.is_torchelastic_launched():
+    if is_one_of_several():
         raise UserError(
             "a sweep starts its own processes (--workers, or several jobs on one folder), and each trial has one; "
             "start it without torchrun, or with one task per srun"

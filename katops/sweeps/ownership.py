@@ -1,21 +1,26 @@
 """Whose a trial is: a locked file, which the kernel unlocks when its process ends in whatever way.
 
 Locks of other machines are not seen on every shared file system. There the owner's sign of life counts: it touches the
-file every few seconds, and a trial is free when that has not been seen for two minutes.
+file every few seconds, and a trial is free when that has not been seen for two minutes. Two machines that take a trial
+at the same moment both write themselves down; it belongs to the one that stands there a moment later.
 """
 
 import os
 import platform
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from katops.files import locked
+from katops.sweeps.mounts import is_of_this_machine_alone
 
 BEAT = 10.0
 """Seconds between two signs of life."""
 STALE = 120.0
 """Seconds without one after which the owner on another machine counts as gone."""
+SETTLED = 1.0
+"""Seconds after which everybody who saw a trial free at the same moment has written itself down."""
 
 
 class Ownership:
@@ -42,6 +47,9 @@ class Ownership:
             return None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, _machine().encode(), 0)
+        if not is_of_this_machine_alone(path) and not _is_confirmed(descriptor, path):
+            os.close(descriptor)
+            return None
         return cls(descriptor, path)
 
     def __enter__(self) -> "Ownership":
@@ -78,6 +86,14 @@ def last_sign(path: Path) -> float | None:
 def _is_foreign(descriptor: int) -> bool:
     """Whether a process of another machine wrote itself down and has not signed off."""
     return os.pread(descriptor, 256, 0).decode() not in ("", _machine())
+
+
+def _is_confirmed(descriptor: int, path: Path) -> bool:
+    """Whether no other machine, whose lock is not seen here, has written itself down at the same moment."""
+    os.fsync(descriptor)
+    time.sleep(SETTLED)
+    # Opened anew, since a network file system may answer what this process itself has written.
+    return path.read_text(encoding="utf-8") == _machine()
 
 
 def _age(path: Path) -> float:

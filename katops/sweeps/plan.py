@@ -1,5 +1,6 @@
 """A sweep as it was asked for: everything that a process needs to take part in it."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ class Plan:
         """
         path = self.directory / SWEEP_FILE
         if not path.is_file():
-            if self.directory.exists() and (not self.directory.is_dir() or any(self.directory.iterdir())):
+            if self._holds_something_else(path):
                 raise UserError(
                     f"{str(self.directory)!r} is not empty and is no sweep; choose another folder (--output)"
                 )
@@ -104,6 +105,19 @@ class Plan:
                     f"cannot continue the sweep in {self.directory}: its {key} was {before[key]} and is {now} now; put "
                     f"it back, or choose another folder (--output)"
                 )
+
+    def fingerprint(self) -> str:
+        """Of the sweep that the folder holds, by which its study is known in a database."""
+        held = json.loads((self.directory / SWEEP_FILE).read_text(encoding="utf-8"))
+        return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
+
+    def _holds_something_else(self, path: Path) -> bool:
+        """Whether the folder is no empty one, and no sweep either that another process is just beginning."""
+        if not self.directory.is_dir():
+            return self.directory.exists()
+        begun = set(self.directory.glob(f".{SWEEP_FILE}.*.partial"))
+        # Looked for in this order: everything else of a sweep comes after its file.
+        return bool(set(self.directory.iterdir()) - begun) and not path.is_file()
 
     def _identity(self) -> dict[str, Any]:
         """What makes the trials what they are, as JSON gives it back."""

@@ -12,9 +12,10 @@ from rich.console import Console
 
 from katops.errors import Preempted, UserError
 from katops.plugins import load_plugins
+from katops.sweeps.launchers import stand_alone
 from katops.sweeps.plan import Plan
 from katops.sweeps.worker import work
-from katops.training.signals import Signals
+from katops.training.signals import Signals, ending_at_once
 
 LOOK = 1.0
 """Seconds between two looks whether a signal came."""
@@ -102,13 +103,15 @@ def _end(processes: Sequence[BaseProcess]) -> None:
 def _worker(plan: Plan, sender: Connection, device: str | None, threads: int | None) -> None:
     """The life of one process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    stand_alone()
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        load_plugins(plan.config.plugins, allowed=plan.allow_plugins)
-        work(plan, lambda line: sender.send(("line", line)))
+        with ending_at_once():  # between trainings, which notice signals by themselves
+            load_plugins(plan.config.plugins, allowed=plan.allow_plugins)
+            work(plan, lambda line: sender.send(("line", line)))
     except UserError as error:
         sender.send(("error", str(error)))
     except Preempted as stop:

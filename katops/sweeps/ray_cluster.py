@@ -8,8 +8,9 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from katops.errors import UserError
+from katops.errors import Preempted, UserError
 from katops.plugins import load_plugins
+from katops.sweeps.launchers import stand_alone
 from katops.sweeps.outcome import Outcome
 from katops.sweeps.ownership import Ownership
 from katops.sweeps.plan import Plan
@@ -34,6 +35,7 @@ def work_on_ray(plan: Plan, count: int, say: Say) -> None:
 
     Raises:
         UserError: Ray is not installed; a machine is at fault, or all trials fail.
+        Preempted: a signal asked a task for an end; the trials are saved.
     """
     with _cluster(count) as ray, ExitStack() as owned:
         gpus = 1 if ray.cluster_resources().get("GPU") and _uses_gpu(plan) else 0
@@ -54,6 +56,7 @@ def work_on_ray(plan: Plan, count: int, say: Say) -> None:
 
 def _remote_trial(plan: Plan, number: int, folder: str) -> Outcome:
     """What runs on the cluster."""
+    stand_alone()
     try:
         os.chdir(folder)
     except OSError as error:
@@ -65,16 +68,22 @@ def _remote_trial(plan: Plan, number: int, folder: str) -> Outcome:
     while (alone := Ownership.take(plan.lock(number).with_suffix(".task.lock"))) is None:
         time.sleep(TURN)
     with alone:
-        return run_trial(plan, number, plan.space.values(trial.params), partial(queue.report, trial))
+        return run_trial(plan, trial, plan.space.values(trial.params), partial(queue.report, trial))
 
 
 def _outcome(ray: ModuleType, task: Any) -> Outcome:
     try:
         return ray.get(task)
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise UserError(str(error.cause)) from error
+        for kind in (UserError, Preempted):
+            if isinstance(error.cause, kind):
+                raise kind(str(error.cause)) from error
         raise
+    except ray.exceptions.RayError as error:  # its process crashed or was killed more often than Ray starts it again
+        raise UserError(
+            f"a task of the sweep was lost ({' '.join(str(error).split())}); its trial is not, the same command "
+            f"continues the sweep"
+        ) from error
 
 
 @contextmanager

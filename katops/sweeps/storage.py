@@ -14,6 +14,8 @@ from katops.errors import UserError
 from katops.sweeps.plan import Plan
 
 JOURNAL = "journal.log"
+SWEEP = "sweep"
+"""The attribute of a study that says which sweep it belongs to."""
 PATIENCE = 60
 """Seconds that a process waits for its turn with an SQLite file."""
 
@@ -22,12 +24,26 @@ def open_study(plan: Plan) -> tuple[BaseStorage, optuna.Study]:
     """The study of a sweep and what keeps it; made where there is none.
 
     Raises:
-        UserError: the database cannot be opened, or a package for it is missing.
+        UserError: the database cannot be opened, a package for it is missing, or its study of this name is that of
+            another sweep.
     """
     with _quiet():
         storage = _storage(plan)
         options = {"study_name": plan.name, "direction": plan.direction, "load_if_exists": True}
-        return storage, optuna.create_study(storage=storage, **options)
+        study = optuna.create_study(storage=storage, **options)
+    _check_same_sweep(study, plan)
+    return storage, study
+
+
+def _check_same_sweep(study: optuna.Study, plan: Plan) -> None:
+    own = plan.fingerprint()
+    if study.user_attrs.get(SWEEP, own) != own:
+        raise UserError(
+            f"the study {plan.name!r} belongs to another sweep (of another configuration, space, seed or pruner), "
+            f"whose folder has the same name; give this one another (--output)"
+        )
+    if SWEEP not in study.user_attrs:
+        study.set_user_attr(SWEEP, own)
 
 
 def _storage(plan: Plan) -> BaseStorage:

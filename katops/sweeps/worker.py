@@ -28,7 +28,7 @@ def work(plan: Plan, say: Say) -> None:
     while (taken := queue.take()) is not None:
         say(f"trial {taken.number}: {listed(taken.chosen)}")
         with taken.ownership:
-            outcome = run_trial(plan, taken.number, taken.chosen, partial(queue.report, taken.trial))
+            outcome = run_trial(plan, taken.trial, taken.chosen, partial(queue.report, taken.trial))
             trial = queue.finish(taken, outcome)
         say(finished_line(queue, trial))
         stop_where_hopeless(queue)

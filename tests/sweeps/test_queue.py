@@ -153,6 +153,16 @@ def test_a_database_that_cannot_be_opened_is_told_in_one_sentence(plan: Plan) ->
             Queue(replace(plan, storage=address))
 
 
+def test_two_sweeps_whose_folders_have_one_name_cannot_share_a_study(plan: Plan, tmp_path: Path) -> None:
+    plan = replace(plan, storage=f"sqlite:///{tmp_path}/sweep.db")
+    Queue(plan)
+    other = replace(plan, directory=tmp_path / "elsewhere" / plan.name, seed=1)
+    other.settle()
+    with pytest.raises(UserError, match="the study 'sweep' belongs to another sweep"):
+        Queue(other)
+    Queue(plan)  # its own goes on
+
+
 def test_a_folder_that_cannot_be_written_to_is_told_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "locks").touch()
     with pytest.raises(UserError, match="cannot write"):
