@@ -1,6 +1,7 @@
 """Fitting the members of an ensemble at once: stages of refinement, updates of the grids, early stopping."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from katops.estimators.losses import Loss
 from katops.estimators.minimisers import adamw, lbfgs
 from katops.estimators.monotone import RisingWeights
 from katops.estimators.rows import Rows
-from katops.estimators.settings import Settings
+from katops.estimators.settings import SMALL, Settings
 from katops.progress import bar
 
 WARM_SHARES = (0.05, 0.1, 0.2)
@@ -75,8 +76,21 @@ def fit_members(
     width = problem.rows.inputs.shape[1]
     members = build_members(settings, width, problem.outputs, seeds[:-1])
     joint = joint_model(members).to(device=settings.device, dtype=dtype)
-    with bar(Console(stderr=True), "fitting", verbose) as report:
+    alone = one_thread() if rows <= SMALL else nullcontext()
+    with bar(Console(stderr=True), "fitting", verbose) as report, alone:
         return _Fit(joint, problem, settings, dtype, seeds[-1], report).run()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Work of torch in one thread: what is small is done before a second one is awake, and threads that wait for each
+    other take three times as long where anything else runs on the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Fit:

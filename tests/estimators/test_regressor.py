@@ -439,3 +439,10 @@ def test_older_arguments_are_gathered():
         "optimiser": {"name": "adamw", "learning_rate": 0.1},
         "penalty": {"edges": 0.5, "smoothness": 0.2},
     }
+
+
+def test_a_fit_of_few_rows_leaves_the_threads_of_torch_as_they_were():
+    before = torch.get_num_threads()
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    KANRegressor(hidden=(), epochs=2, ensemble=1).fit(x, x[:, 0])
+    assert torch.get_num_threads() == before
