@@ -35,6 +35,10 @@ RULES = {
 """Rules of the literature for alloys, see :data:`katops.materials.descriptors.DESCRIPTORS`."""
 
 
+LOWEST_R2 = -0.5
+"""Where the axis of the models' figure ends; what is worse is an arrow at its edge."""
+
+
 def models_figure(result: StudyResult) -> Figure:
     """The deciding score of every model: a dot per fold, the mean as a bar, one panel per scheme and target."""
     metric = result.metrics[0]
@@ -73,9 +77,22 @@ def models_figure(result: StudyResult) -> Figure:
             axes.set_xlabel(metric.label)
         if lowest:
             low, high = min(lowest), max(lowest)
+            if metric.key == "r2":
+                # One fold in which a model has run away would press all others together.
+                low = max(low, min(LOWEST_R2, high))
             margin = 0.06 * (high - low or 1)
             panels[row, 0].set_xlim(low - margin, high + margin)
+            for axes in panels[row]:
+                _mark_below(axes, low - margin)
     return figure
+
+
+def _mark_below(axes: Axes, left: float) -> None:
+    """An arrow at the edge of an axis for every row that has values beyond it."""
+    for line in list(axes.lines):
+        places = np.asarray(line.get_ydata())[np.asarray(line.get_xdata()) < left]
+        for place in set(places.tolist()):
+            axes.plot([left], [place], "<", color=line.get_color(), markersize=9, mew=0, clip_on=False)
 
 
 def parity_figure(result: StudyResult, output: int) -> Figure:

@@ -116,15 +116,17 @@ def require(frame: pd.DataFrame, names: Sequence[str], where: str) -> None:
         where: the key that holds them.
 
     Raises:
-        UserError: with the nearest column.
+        UserError: names all that are missing, a single one with the nearest column.
     """
-    for name in names:
-        if name not in frame.columns:
-            columns = list(map(str, frame.columns))
-            shown = ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else "")
-            raise UserError(
-                f"{where}: there is no column {name!r}{did_you_mean(name, columns)} The table has: {shown}."
-            )
+    missing = [name for name in names if name not in frame.columns]
+    if not missing:
+        return
+    columns = list(map(str, frame.columns))
+    shown = ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else "")
+    what = f"column {missing[0]!r}{did_you_mean(missing[0], columns)}"
+    if len(missing) > 1:
+        what = f"column {', '.join(map(repr, missing[:-1]))} or {missing[-1]!r}."
+    raise UserError(f"{where}: there is no {what} The table has: {shown}.")
 
 
 def without(table: Table, rows: Sequence[int]) -> Table:

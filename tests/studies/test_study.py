@@ -121,6 +121,10 @@ def test_a_column_with_amounts_is_named_after_its_element(column: str, symbol: s
         ({"target": "yy"}, "data.target: there is no column 'yy'; did you mean 'y'"),
         ({"target": "name", "problem": "regression"}, "holds text, which is no target of a regression"),
         ({"features": {"columns": ["aa"]}}, "data.features.columns: there is no column 'aa'; did you mean 'a'"),
+        (
+            {"features": {"columns": ["aa", "x9"]}},
+            "data.features.columns: there is no column 'aa' or 'x9'. The table has",
+        ),
         ({"features": {"descriptors": ["phase"]}}, "say in data.formula which column holds formulas"),
         ({"filter": {"kind": "forged"}}, "no row has 'forged'; the column holds"),
         ({"filter": {"kind": {"min": 1}}}, "has bounds, but the column is text"),
