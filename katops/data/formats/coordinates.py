@@ -33,7 +33,10 @@ def numbers(tree: StoredTree, name: str) -> np.ndarray:
             f"{tree.path}: {array.name} has shape {array.shape} and holds {kind} values; expected numbers in one "
             f"or two axes"
         )
-    return np.asarray(tree.values(array.path), dtype=np.float64)
+    try:
+        return np.asarray(tree.values(array.path), dtype=np.float64)
+    except ValueError as error:  # the file says that these are numbers, and they are not
+        raise UserError(f"{tree.path}: {array.name} holds what is no number: {error}") from error
 
 
 def even_spacing(points: np.ndarray) -> float | None:
