@@ -57,8 +57,7 @@ def train(
     with ending_at_once(), joined() as processes:
         if console is None or not processes.is_first:
             console = Console(quiet=True)
-        if processes.size > 1 and isinstance(run, TableRunConfig):
-            raise UserError("task: tables runs in one process; start it without torchrun or srun")
+        processes.first(lambda: _check_task(run, processes.size))
         processes.together(lambda: load_plugins(run.plugins, allowed=allow_plugins))
         processes.first(lambda: check_directory(run.directory, resume=resume, overwrite=overwrite))
         progress = progress and processes.is_first
@@ -222,7 +221,13 @@ def tables_part(module: str) -> ModuleType:
     return part_of_extra(module, "tables", ("mapie", "pandas", "sklearn", "sympy"), "tables")
 
 
+def _check_task(run: AnyRunConfig, processes: int) -> None:
+    if processes > 1 and isinstance(run, TableRunConfig):
+        raise UserError("task: tables runs in one process; start it without torchrun or srun")
+
+
 def as_config(config: AnyRunConfig | str | Path | dict[str, Any]) -> AnyRunConfig:
+    """The checked configuration that a path, the contents of such a file, or a configuration itself stands for."""
     if isinstance(config, AnyRunConfig):
         return config
     return parse_config(config) if isinstance(config, dict) else load_config(config)

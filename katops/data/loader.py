@@ -136,8 +136,11 @@ def only_parents_end(_: int) -> None:
     """In a reading process: have SIGTERM end it only where it comes from the training, and SIGUSR1 never.
 
     SLURM and torchrun send them to all processes of a job. The training saves then, and for that its readers must go
-    on; it ends them itself. A thread takes the signals, which says who has sent them.
+    on; it ends them itself. A thread takes the signals, since that is told who has sent them; systems where it is not,
+    such as macOS, have neither launcher.
     """
+    if not hasattr(signal, "sigwaitinfo"):
+        return
     signals = {signal.SIGTERM, signal.SIGUSR1}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     parent = os.getppid()

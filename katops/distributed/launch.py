@@ -10,6 +10,7 @@ from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from katops.distributed.heartbeat import Heartbeat
+from katops.distributed.launchers import is_one_of_several
 from katops.distributed.processes import Processes, current
 from katops.errors import ToldElsewhere, UserError
 
@@ -104,11 +105,8 @@ def is_loss(error: BaseException) -> bool:
 
 def _started_by_launcher() -> bool:
     """Whether the environment is that of torchrun, or of srun, whose variables are then given torchrun's names."""
-    if dist.is_torchelastic_launched():
-        return True
-    # A batch script has the variables of SLURM too; only what srun has started is one of several.
-    if "SLURM_STEP_ID" not in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) == 1:
-        return False
+    if dist.is_torchelastic_launched() or not is_one_of_several():
+        return dist.is_torchelastic_launched()
     # Lightning's own reading of these variables refuses whoever has written --ntasks in place of --ntasks-per-node.
     from lightning.fabric.plugins.environments import SLURMEnvironment
 

@@ -6,10 +6,10 @@ from typing import Any, Literal, get_args
 from rich.console import Console
 
 from katops.api import AnyRunConfig, as_config
+from katops.distributed.launchers import is_one_of_several
 from katops.errors import UserError
 from katops.extras import part_of_extra
 from katops.plugins import load_plugins
-from katops.sweeps.launchers import is_one_of_several
 from katops.sweeps.plan import Plan, Pruner
 from katops.sweeps.space import read_space
 

@@ -10,9 +10,9 @@ from multiprocessing.process import BaseProcess
 import torch
 from rich.console import Console
 
+from katops.distributed.launchers import stand_alone
 from katops.errors import Preempted, UserError
 from katops.plugins import load_plugins
-from katops.sweeps.launchers import stand_alone
 from katops.sweeps.plan import Plan
 from katops.sweeps.worker import work
 from katops.training.signals import Signals, ending_at_once

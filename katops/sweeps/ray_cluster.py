@@ -8,9 +8,9 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
+from katops.distributed.launchers import stand_alone
 from katops.errors import Preempted, UserError
 from katops.plugins import load_plugins
-from katops.sweeps.launchers import stand_alone
 from katops.sweeps.outcome import Outcome
 from katops.sweeps.ownership import Ownership
 from katops.sweeps.plan import Plan

@@ -75,11 +75,11 @@ class EpochLog(lightning.Callback):
         self._samples += samples
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the clock where training starts."""
+        """Start the clock of the first epoch, or of what is left of one."""
         self._started = time.monotonic()
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the epoch's clock and note the learning rate it starts with."""
+        """Note the learning rate that the epoch starts with."""
         self._learning_rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:

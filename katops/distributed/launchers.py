@@ -1,4 +1,4 @@
-"""The variables by which torchrun and srun tell a process that it is one of several, which a trial never is."""
+"""The variables by which torchrun and srun tell a process that it is one of several."""
 
 import os
 
@@ -6,7 +6,10 @@ TORCHRUN, STEP, TASKS = "TORCHELASTIC_RUN_ID", "SLURM_STEP_ID", "SLURM_STEP_NUM_
 
 
 def is_one_of_several() -> bool:
-    """Whether a launcher has started this process to train one model together with others."""
+    """Whether a launcher has started this process to train one model together with others.
+
+    A batch script has the variables of SLURM too; only what srun has started is one of several.
+    """
     return TORCHRUN in os.environ or (STEP in os.environ and int(os.environ.get(TASKS, "1")) > 1)
 
 
